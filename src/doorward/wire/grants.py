@@ -1,0 +1,95 @@
+"""The signed documents: the grant, its lease, and a third party's command. Canonical forms are fixed here.
+
+A document is signed as compact JWS (RFC 7515) with ``alg`` "Ed25519" (RFC 9864) over the JSON that
+msgspec produces for the struct (field order as declared, defaults omitted). The verifier checks the
+signature over the received bytes and never re-encodes.
+"""
+
+import msgspec
+
+from doorward.wire.vocabulary import DeviceClass, Operation, Scope
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The customer's own bounds on one device. ``None`` means no bound.
+
+    ``between`` is (from, to) in minutes of the local day in the grant's time zone; a span over
+    midnight has from > to. ``times_per_day`` counts controls (not reads, not releases) in any 24 h.
+    """
+
+    watts_min: float | None = None
+    watts_max: float | None = None
+    celsius_min: float | None = None
+    celsius_max: float | None = None
+    offset_max: float | None = None
+    times_per_day: int | None = None
+    between: tuple[int, int] | None = None
+    hours_max: float | None = None
+    """The longest time that one control may last, in hours."""
+
+
+class DevicePermit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is permitted on one device."""
+
+    device: str
+    device_class: DeviceClass
+    operations: list[Operation]
+    bounds: Bounds = Bounds()
+
+
+class GrantDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A customer's permission for one third party at one service point.
+
+    ``expires_us`` is exclusive. ``party_keys`` are the public Ed25519 JWKs (by ``kid``) whose signature
+    the gateway accepts on commands; ``signature_required`` says whether it must be there.
+    """
+
+    grant: str
+    version: int
+    party: str
+    service_point: str
+    purpose: str
+    devices: list[DevicePermit]
+    not_before_us: int
+    expires_us: int
+    issued_us: int
+    timezone: str = "UTC"
+    service_point_limit: bool = False
+    """Whether a limit for the service point as a whole is permitted (S2.09b)."""
+    signature_required: bool = False
+    party_keys: dict[str, dict[str, str]] = {}
+    tier_hour: int = 24
+    tier_day: int = 576
+
+    def permit(self, device: str) -> DevicePermit | None:
+        """Return the permit of ``device``, or ``None``."""
+        for permit in self.devices:
+            if permit.device == device:
+                return permit
+        return None
+
+
+class LeaseDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The consent authority's word that a grant still stands until ``until_us`` (at most 24 h ahead)."""
+
+    grant: str
+    version: int
+    until_us: int
+    issued_us: int
+
+
+class SignedCommand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a third party signs for a control: ``id`` is its own key of the request."""
+
+    id: str
+    party: str
+    service_point: str
+    scope: Scope
+    device: str
+    operation: Operation
+    body: msgspec.Raw
+    start_us: int
+    until_us: int
+    issued_us: int
+    expires_us: int
+    grant_version: int

@@ -1,0 +1,236 @@
+"""What crosses the link: frames of tagged messages, as msgspec structs encoded in JSON.
+
+Times are integer UTC microseconds. Ids are UUIDv7 strings. Unknown fields are ignored; an unknown
+message type is an error. ``docs/reference/asyncapi.json`` is generated from this file.
+"""
+
+import msgspec
+
+from doorward.wire.reasons import Reason
+from doorward.wire.steps import Outcome, Step
+from doorward.wire.vocabulary import DeviceClass, Operation, Scope
+
+WIRE_VERSION = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+    """Base of everything that travels in a frame."""
+
+
+# --- down: CCS to gateway -------------------------------------------------------------------------
+
+
+class Time(Message, tag="time", kw_only=True):
+    """The CCS's time, first on every connection (S1.04b, P23)."""
+
+    at_us: int
+
+
+class ProvisionedDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A device that the gateway may talk to (F22), and how.
+
+    ``model`` names a device model file of the adapter; ``address`` is the adapter's own
+    (``host:port/unit`` for Modbus, the charge point's identity for OCPP).
+    """
+
+    id: str
+    service_point: str
+    device_class: DeviceClass
+    protocol: str
+    model: str
+    address: str
+    rated_w: float = 0.0
+    serial: str = ""
+
+
+class Provision(Message, tag="provision", kw_only=True):
+    """Desired state of the gateway, whole and versioned; a lower version than the stored is ignored."""
+
+    version: int
+    service_points: list[str]
+    devices: list[ProvisionedDevice]
+    grants: list[str] = []
+    """Ids of all grants that may exist; a stored grant that is not listed is withdrawn (drift repair)."""
+
+
+class GrantPush(Message, tag="grant", kw_only=True):
+    """A grant: a :class:`~doorward.wire.grants.GrantDocument` as compact JWS of the consent authority."""
+
+    grant: str
+    version: int
+    document: str
+    lease_until_us: int
+
+
+class Lease(Message, tag="lease", kw_only=True):
+    """Renewal of a grant's lease: a :class:`~doorward.wire.grants.LeaseDocument` as compact JWS."""
+
+    grant: str
+    document: str
+
+
+class Withdraw(Message, tag="withdraw", kw_only=True):
+    """The grant has ended; needs no signature, for narrowing is always believed."""
+
+    grant: str
+    version: int
+    at_us: int
+
+
+class Reconcile(Message, tag="reconcile", kw_only=True):
+    """Ids that the CCS holds open for this gateway; it answers with what it knows of each."""
+
+    ids: list[str]
+
+
+class Command(Message, tag="command", kw_only=True):
+    """A request on its way to the home (S1.05, S2.06).
+
+    ``device`` is empty when ``scope`` is not ``device``. ``act_before_us`` is the deadline less the
+    skew margin; ``charge_us`` is the time under which the limits were charged. ``signature`` is the
+    third party's own JWS over :class:`~doorward.wire.grants.SignedCommand`, where there is one.
+    """
+
+    id: str
+    party: str
+    service_point: str
+    scope: Scope
+    operation: Operation
+    grant: str
+    grant_version: int
+    charge_us: int
+    act_before_us: int
+    party_ref: str = ""
+    device: str = ""
+    body: msgspec.Raw = msgspec.Raw(b"{}")
+    cause: str = ""
+    start_us: int = 0
+    until_us: int = 0
+    klass: int = 10
+    attempt: int = 1
+    signature: str = ""
+
+
+class Cancel(Message, tag="cancel", kw_only=True):
+    """Asks that a request be not acted on, or released if it was; the gateway keeps a tombstone."""
+
+    id: str
+    by_party: str = ""
+
+
+class Ack(Message, tag="ack", kw_only=True):
+    """The CCS has stored these messages of the gateway's outbox (by their ``seq``)."""
+
+    seqs: list[int]
+
+
+# --- up: gateway to CCS ---------------------------------------------------------------------------
+
+
+class Hello(Message, tag="hello", kw_only=True):
+    """First message of a gateway on a connection: who I am and what I hold."""
+
+    gateway: str
+    boot: int
+    software: str
+    provision_version: int
+    grants: dict[str, int] = {}
+    born_us: int = 0
+    """When this gateway's store was created; older signed commands are refused."""
+
+
+class Receipt(Message, tag="receipt", kw_only=True):
+    """A step that happened at the gateway (S1.06, S1.07, S1.10), with its own time."""
+
+    seq: int
+    id: str
+    step: Step
+    at_us: int
+    outcome: Outcome = Outcome.OK
+    reason: Reason | None = None
+    detail: str = ""
+
+
+class Result(Message, tag="result", kw_only=True):
+    """The end of a request at the gateway; repeated until acknowledged (S1.11, S2.12).
+
+    ``state`` is one of ``DONE FAILED REFUSED EXPIRED CANCELLED UNCONFIRMED``; ``data`` is the answer.
+    """
+
+    seq: int
+    id: str
+    state: str
+    at_us: int
+    reason: Reason | None = None
+    detail: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Applied(Message, tag="applied", kw_only=True):
+    """The gateway now holds this version of its desired state and these grants."""
+
+    seq: int
+    version: int
+    at_us: int
+    grants: dict[str, int] = {}
+    failed: dict[str, str] = {}
+
+
+class Notice(Message, tag="notice", kw_only=True):
+    """Something that a device said by itself (override, fault, plugged in); under the same checks."""
+
+    seq: int
+    id: str
+    party: str
+    service_point: str
+    device: str
+    kind: str
+    at_us: int
+    grant: str
+    grant_version: int
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Attempt(Message, tag="attempt", kw_only=True):
+    """Unauthorised attempts seen at the gateway (F25, F26), one row per cause since the last report."""
+
+    seq: int
+    at_us: int
+    direction: str
+    reason: Reason
+    count: int = 1
+    party: str = ""
+    device: str = ""
+    message: str = ""
+    detail: str = ""
+
+
+class Known(Message, tag="known", kw_only=True):
+    """Answer to :class:`Reconcile`: ids that the gateway never had. Of the others it repeats results."""
+
+    seq: int
+    unknown: list[str]
+
+
+Down = Time | Provision | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Ack
+Up = Hello | Receipt | Result | Applied | Notice | Attempt | Known
+
+
+class FrameDown(msgspec.Struct, frozen=True, kw_only=True):
+    """One crossing from CCS to gateway."""
+
+    v: int
+    gateway: str
+    epoch: int
+    counter: int
+    messages: list[Down]
+
+
+class FrameUp(msgspec.Struct, frozen=True, kw_only=True):
+    """One crossing from gateway to CCS."""
+
+    v: int
+    gateway: str
+    epoch: int
+    counter: int
+    messages: list[Up]
