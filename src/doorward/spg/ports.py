@@ -33,7 +33,7 @@ class HanCommand(msgspec.Struct, frozen=True, kw_only=True):
     """An absolute command to one device.
 
     ``body`` by operation: ``limit`` {"watts"}, ``setpoint`` {"celsius"[, "which": "heat"|"cool"]},
-    ``offset`` {"celsius"}: relative to the owner's setpoint in the baseline, not cumulative,
+    ``offset`` {"offset"}: °C relative to the owner's setpoint in the baseline, not cumulative,
     ``mode`` {"mode"}, ``shed`` {"level": 1..3}, ``load_up`` {"level": 1..2}, ``duty_cycle``
     {"percent"}, ``program`` {"intervals": [{"at": "HH:MM", …}]}, others {}.
     ``release`` restores ``baseline``, what :meth:`HanAdapter.snapshot` gave before the first control.

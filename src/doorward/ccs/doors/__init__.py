@@ -1,0 +1,1 @@
+"""What people and programs come in by. Doors call the journey; they never meet the engines."""

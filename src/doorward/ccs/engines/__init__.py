@@ -1,0 +1,1 @@
+"""What fills the sockets of :mod:`doorward.ccs.ports`, and the only home of drivers."""

@@ -1,0 +1,368 @@
+"""The sockets of the CCS: what the journey needs from the outside, in its own words.
+
+``Store`` runs one *step* (a coroutine function over ``Books``) in one transaction. Every method of
+``Books`` takes many and answers for each; a step is three moves: load, decide, write.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from doorward.ccs.rules.facts import (
+    Credential,
+    Device,
+    Endpoint,
+    Event,
+    FormatRow,
+    Gateway,
+    Grant,
+    JournalRow,
+    LimitLog,
+    Party,
+    Place,
+    Provisioned,
+    Request,
+    Tier,
+)
+
+R = TypeVar("R")
+
+Pair = tuple[str, str]
+
+
+class Claim(Protocol):
+    """What a worker owns: the partitions, and the fencing epoch of its lease."""
+
+    worker: str
+    epoch: int
+    partitions: frozenset[int]
+
+
+class LeaseLost(Exception):
+    """The worker no longer holds a lease that the step needs: nothing was written."""
+
+
+class Books(Protocol):
+    """One transaction. Nothing here commits; reads see the transaction's own writes.
+
+    Mappings leave out what does not exist. All sequences are bounded by their callers.
+    """
+
+    # facts for the way out
+    async def parties(self, ids: Collection[str]) -> dict[str, Party]:
+        """Third parties by id."""
+        ...
+
+    async def revoked_tokens(self, token_ids: Collection[str]) -> set[str]:
+        """Those of the token ids that were revoked."""
+        ...
+
+    async def revoke_tokens(self, tokens: Mapping[str, int]) -> None:
+        """Record revoked token ids with the time (µs) after which they need not be remembered."""
+        ...
+
+    async def use_proofs(self, proofs: Mapping[str, int]) -> set[str]:
+        """Record one-time ids (JWT ids of client assertions) until a time; return those seen before."""
+        ...
+
+    async def tiers(self) -> dict[str, Tier]:
+        """All tiers by name."""
+        ...
+
+    async def devices(self, ids: Collection[str]) -> dict[str, Device]:
+        """Devices with a live link to a service point, by id."""
+        ...
+
+    async def devices_at(self, service_points: Collection[str]) -> dict[str, list[Device]]:
+        """Live devices per service point, ordered by id."""
+        ...
+
+    async def places(self, service_points: Collection[str], now_us: int) -> dict[str, Place]:
+        """Service points with their live gateway; one without a gateway is left out."""
+        ...
+
+    async def grants(self, pairs: Collection[Pair]) -> dict[Pair, Grant]:
+        """The newest grant of each (party, service point), live or withdrawn."""
+        ...
+
+    async def requests_by_key(self, pairs: Collection[Pair]) -> dict[Pair, Request]:
+        """Requests by (party, idempotency key)."""
+        ...
+
+    async def lock_limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
+        """The limit logs of ``keys``, row-locked in sorted order; an unknown key gives an empty log."""
+        ...
+
+    async def write_limits(self, logs: Collection[LimitLog]) -> None:
+        """Replace logs that this transaction holds locked."""
+        ...
+
+    async def insert_requests(self, requests: Sequence[Request]) -> set[str]:
+        """Insert; return the ids that went in. One whose (party, key) exists already does not, silently."""
+        ...
+
+    async def write_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append rows to the journal."""
+        ...
+
+    # the way to the gateway
+    async def fence(self, claim: Claim, partitions: Collection[int], now_us: int) -> None:
+        """Raise :class:`LeaseLost` unless ``claim`` holds all ``partitions`` now; holds them till the end."""
+        ...
+
+    async def claim_ready(
+        self, gateways: Collection[str], now_us: int, room: int, class_max: int
+    ) -> list[Request]:
+        """Requests to send: ``ready_us`` passed, class at most ``class_max``, most urgent class first, then
+        earliest deadline. At most ``room`` per gateway. Locked; rows that another transaction holds are
+        skipped."""
+        ...
+
+    async def ready_gateways(self, partitions: Collection[int] | None, now_us: int, limit: int) -> set[str]:
+        """Gateways for which something is ready, in these partitions (``None``: all)."""
+        ...
+
+    async def requests(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Request]:
+        """Requests by id; ``lock`` takes row locks in sorted order."""
+        ...
+
+    async def update_requests(self, requests: Sequence[Request]) -> None:
+        """Write everything that moves in a request (state, times, attempt, result, answer …)."""
+        ...
+
+    async def gateways(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Gateway]:
+        """Gateways by id."""
+        ...
+
+    async def mark_frames(self, marks: Mapping[str, tuple[int, int]], now_us: int) -> None:
+        """Store the high-water (epoch, counter) of frames from gateways, and that they were seen."""
+        ...
+
+    async def open_at(self, gateway: str) -> list[str]:
+        """Ids of requests of a gateway in SENT or AT_GATEWAY."""
+        ...
+
+    # the way back
+    async def add_events(self, events: Sequence[Event]) -> None:
+        """Append to the third parties' feeds; the store gives each its cursor."""
+        ...
+
+    async def claim_events(self, now_us: int, until_us: int, limit: int) -> list[Event]:
+        """Events whose webhook is due; their ``next_us`` is set to ``until_us`` so that nobody else takes them."""
+        ...
+
+    async def events_of(self, requests: Collection[str], kind: str) -> dict[str, Event]:
+        """The newest event of ``kind`` per request."""
+        ...
+
+    async def update_events(self, events: Sequence[Event]) -> None:
+        """Write webhook state, attempts, ``next_us`` of events (by id)."""
+        ...
+
+    async def feed(self, party: str, after: str, kinds: Collection[str], limit: int) -> list[Event]:
+        """Events of a party after a cursor (``""``: from the beginning), oldest first, never skipping one
+        that commits late. An empty ``kinds`` means all."""
+        ...
+
+    async def endpoints(self, parties: Collection[str]) -> dict[str, list[Endpoint]]:
+        """Webhook endpoints per party."""
+        ...
+
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
+        """Insert or replace an endpoint by (party, id)."""
+        ...
+
+    async def delete_endpoint(self, party: str, endpoint: str) -> bool:
+        """Remove an endpoint; whether it was there."""
+        ...
+
+    # what time does
+    async def due(self, now_us: int, limit: int) -> list[Request]:
+        """Requests that are not final and whose ``due_us`` has passed, locked, skipping held ones."""
+        ...
+
+    async def to_warn(self, now_us: int, limit: int) -> list[Request]:
+        """Requests whose ``warn_us`` (not 0) has passed and that are not final, locked, skipping held ones."""
+        ...
+
+    async def undelivered(self, before_us: int, limit: int) -> list[Request]:
+        """Final requests with no answer whose ``final_us`` is before ``before_us``, locked."""
+        ...
+
+    async def prune(self, now_us: int) -> int:
+        """Drop what no rule can need any more (proofs, revoked tokens past their time); how many rows."""
+        ...
+
+    # several workers
+    async def beat(self, worker: str, now_us: int, until_us: int) -> list[str]:
+        """Say that ``worker`` lives until ``until_us``; return all living workers, sorted."""
+        ...
+
+    async def take_leases(
+        self, worker: str, wanted: Collection[int], now_us: int, until_us: int
+    ) -> tuple[int, set[int]]:
+        """Renew or take those of ``wanted`` that are free, expired or ours; give up ours that are not wanted.
+
+        Returns the fencing epoch under which all of them are now held (greater than any before whenever
+        one was newly taken: max(stored + 1, unix seconds)) and the set that is held."""
+        ...
+
+    # what a third party reads
+    async def list_requests(
+        self,
+        party: str,
+        *,
+        after: str = "",
+        limit: int = 50,
+        states: Collection[str] = (),
+        device: str = "",
+        service_point: str = "",
+        campaign: str = "",
+    ) -> list[Request]:
+        """Requests of a party, newest first, older than the id ``after``."""
+        ...
+
+    async def journal(self, message: str) -> list[JournalRow]:
+        """All rows of one message, in the order in which they were written."""
+        ...
+
+    async def grants_of(self, party: str, *, after: int = -1, limit: int = 100) -> list[Grant]:
+        """Grants of a party ordered by ``sequence``, after a sequence number (the change feed)."""
+        ...
+
+    async def credentials(self, party: str) -> list[Credential]:
+        """Credentials of a party that have not ended."""
+        ...
+
+    # access and the catalogue
+    async def formats(self) -> tuple[int, list[FormatRow]]:
+        """The catalogue's version and all formats in it."""
+        ...
+
+    async def formats_version(self) -> int:
+        """The catalogue's version; grows with every change."""
+        ...
+
+    async def put_formats(self, rows: Sequence[FormatRow]) -> None:
+        """Insert or change formats; the catalogue's version grows if anything changed."""
+        ...
+
+    async def put_grants(self, grants: Sequence[Grant]) -> None:
+        """Insert or replace grants by id (and give each its ``sequence``); the desired version of every
+        gateway concerned grows."""
+        ...
+
+    async def provisioned(self, gateways: Collection[str]) -> dict[str, Provisioned]:
+        """Desired state of gateways."""
+        ...
+
+    async def unprovisioned(self, partitions: Collection[int] | None, limit: int) -> list[str]:
+        """Gateways whose applied version is behind the desired one."""
+        ...
+
+    async def applied(self, versions: Mapping[str, int], now_us: int) -> None:
+        """Gateways have confirmed these versions of their desired state."""
+        ...
+
+    async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
+        """Insert or replace gateways (enrolment, revocation)."""
+        ...
+
+    async def gateway_by_code(self, code_hash: str) -> Gateway | None:
+        """The gateway that an unused enrolment code belongs to, row-locked."""
+        ...
+
+    async def leases_to_renew(self, before_us: int, limit: int) -> list[Grant]:
+        """Live grants whose lease ends before ``before_us``."""
+        ...
+
+
+class Store(Protocol):
+    """Transactions. Both calls raise what the step raises, after rolling back.
+
+    Two steps at once never see half of each other. On SQLite one writer thread runs steps one by one
+    and commits several together; on PostgreSQL they run side by side at READ COMMITTED with row locks,
+    and are repeated when the database reports a serialisation failure or deadlock (bounded).
+    """
+
+    async def write(self, step: Callable[[Books], Awaitable[R]]) -> R:
+        """Run ``step`` in a transaction and commit durably before returning its result."""
+        ...
+
+    async def read(self, step: Callable[[Books], Awaitable[R]]) -> R:
+        """Run a step that only reads; never waits for a commit of others."""
+        ...
+
+    async def hint(self, channel: str, payload: str) -> None:
+        """Tell other workers something after a commit: lossy, small."""
+        ...
+
+    async def listen(self, heard: Callable[[str, str], None]) -> None:
+        """Call ``heard(channel, payload)`` for the hints of all workers, our own included."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs and close; idempotent."""
+        ...
+
+
+class Link(Protocol):
+    """The link to the gateways. Lossy and unordered in its promises: receipts decide, never it."""
+
+    async def start(
+        self,
+        received: Callable[[str, bytes], None],
+        presence: Callable[[str, bool], None],
+    ) -> None:
+        """Begin to serve. ``received(gateway, frame)``: the gateway is the one that the connection proved.
+        ``presence(gateway, connected)``. Both are called on the loop and must not block."""
+        ...
+
+    def connected(self) -> Collection[str]:
+        """Gateways that are connected now."""
+        ...
+
+    def send(self, gateway: str, frame: bytes) -> bool:
+        """Hand a frame over to the transport without waiting; ``False`` when there is no room or no link."""
+        ...
+
+    async def own(self, partitions: Collection[int]) -> None:
+        """Serve these partitions from now on (subscribe and unsubscribe); the direct link has all."""
+        ...
+
+    async def drop(self, gateway: str) -> None:
+        """End the session of a gateway whose certificate was withdrawn."""
+        ...
+
+    async def stop(self) -> None:
+        """End all sessions; idempotent."""
+        ...
+
+
+class Notifier(Protocol):
+    """Pushes to third parties' endpoints."""
+
+    async def push(self, posts: "Sequence[tuple[Endpoint, str, bytes]]", now_us: int) -> list[str]:
+        """POST each (endpoint, message id, body), signed after Standard Webhooks; return per post ``""``
+        for a 2xx, or what went wrong in words. Every post ends within its time-out; addresses are checked
+        against the deny list and redirects are not followed."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections; idempotent."""
+        ...
+
+
+class ConsentAuthority(Protocol):
+    """Signs grants and leases. In-process in the demo, a process of its own in production."""
+
+    def sign_grant(self, document: bytes) -> str:
+        """Return the compact JWS (``typ`` ``grant``) over a grant document."""
+        ...
+
+    def sign_lease(self, document: bytes) -> str:
+        """Return the compact JWS (``typ`` ``lease``) over a lease document."""
+        ...
+
+    def public_keys(self) -> dict[str, dict[str, str]]:
+        """``kid`` → JWK of the keys that gateways trust."""
+        ...
