@@ -121,8 +121,10 @@ class HanAdapter(Protocol):
 
 
 class DeviceNotice(msgspec.Struct, frozen=True, kw_only=True):
-    """A device spoke by itself. ``kind``: override, override_ended, opt_out, opt_in, fault, fault_cleared,
-    plugged, unplugged, online, offline, unlisted (a device that is not on the list; ``device`` is its address).
+    """A device spoke by itself.
+
+    ``kind``: override, override_ended, opt_out, opt_in, fault, fault_cleared, plugged, unplugged, online,
+    offline, unlisted (a device that is not on the list; ``device`` is its address).
     """
 
     device: str
@@ -150,5 +152,3 @@ class Uplink(Protocol):
     async def send(self, frame: bytes) -> None:
         """Send a frame; raise ``ConnectionError`` when there is no link. Returning proves nothing."""
         ...
-
-

@@ -20,7 +20,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 # --- down: CCS to gateway -------------------------------------------------------------------------
 
 
-class Time(Message, tag="time", kw_only=True):
+class Time(Message, frozen=True, tag="time", kw_only=True):
     """The CCS's time, first on every connection (S1.04b, P23)."""
 
     at_us: int
@@ -43,7 +43,7 @@ class ProvisionedDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     serial: str = ""
 
 
-class Provision(Message, tag="provision", kw_only=True):
+class Provision(Message, frozen=True, tag="provision", kw_only=True):
     """Desired state of the gateway, whole and versioned; a lower version than the stored is ignored."""
 
     version: int
@@ -53,7 +53,7 @@ class Provision(Message, tag="provision", kw_only=True):
     """Ids of all grants that may exist; a stored grant that is not listed is withdrawn (drift repair)."""
 
 
-class GrantPush(Message, tag="grant", kw_only=True):
+class GrantPush(Message, frozen=True, tag="grant", kw_only=True):
     """A grant: a :class:`~doorward.wire.grants.GrantDocument` as compact JWS of the consent authority."""
 
     grant: str
@@ -62,14 +62,14 @@ class GrantPush(Message, tag="grant", kw_only=True):
     lease_until_us: int
 
 
-class Lease(Message, tag="lease", kw_only=True):
+class Lease(Message, frozen=True, tag="lease", kw_only=True):
     """Renewal of a grant's lease: a :class:`~doorward.wire.grants.LeaseDocument` as compact JWS."""
 
     grant: str
     document: str
 
 
-class Withdraw(Message, tag="withdraw", kw_only=True):
+class Withdraw(Message, frozen=True, tag="withdraw", kw_only=True):
     """The grant has ended; needs no signature, for narrowing is always believed."""
 
     grant: str
@@ -77,13 +77,13 @@ class Withdraw(Message, tag="withdraw", kw_only=True):
     at_us: int
 
 
-class Reconcile(Message, tag="reconcile", kw_only=True):
+class Reconcile(Message, frozen=True, tag="reconcile", kw_only=True):
     """Ids that the CCS holds open for this gateway; it answers with what it knows of each."""
 
     ids: list[str]
 
 
-class Command(Message, tag="command", kw_only=True):
+class Command(Message, frozen=True, tag="command", kw_only=True):
     """A request on its way to the home (S1.05, S2.06).
 
     ``device`` is empty when ``scope`` is not ``device``. ``act_before_us`` is the deadline less the
@@ -111,14 +111,14 @@ class Command(Message, tag="command", kw_only=True):
     signature: str = ""
 
 
-class Cancel(Message, tag="cancel", kw_only=True):
+class Cancel(Message, frozen=True, tag="cancel", kw_only=True):
     """Asks that a request be not acted on, or released if it was; the gateway keeps a tombstone."""
 
     id: str
     by_party: str = ""
 
 
-class Ack(Message, tag="ack", kw_only=True):
+class Ack(Message, frozen=True, tag="ack", kw_only=True):
     """The CCS has stored these messages of the gateway's outbox (by their ``seq``)."""
 
     seqs: list[int]
@@ -127,7 +127,7 @@ class Ack(Message, tag="ack", kw_only=True):
 # --- up: gateway to CCS ---------------------------------------------------------------------------
 
 
-class Hello(Message, tag="hello", kw_only=True):
+class Hello(Message, frozen=True, tag="hello", kw_only=True):
     """First message of a gateway on a connection: who I am and what I hold."""
 
     gateway: str
@@ -139,7 +139,7 @@ class Hello(Message, tag="hello", kw_only=True):
     """When this gateway's store was created; older signed commands are refused."""
 
 
-class Receipt(Message, tag="receipt", kw_only=True):
+class Receipt(Message, frozen=True, tag="receipt", kw_only=True):
     """A step that happened at the gateway (S1.06, S1.07, S1.10), with its own time."""
 
     seq: int
@@ -151,7 +151,7 @@ class Receipt(Message, tag="receipt", kw_only=True):
     detail: str = ""
 
 
-class Result(Message, tag="result", kw_only=True):
+class Result(Message, frozen=True, tag="result", kw_only=True):
     """The end of a request at the gateway; repeated until acknowledged (S1.11, S2.12).
 
     ``state`` is one of ``DONE FAILED REFUSED EXPIRED CANCELLED UNCONFIRMED``; ``data`` is the answer.
@@ -166,7 +166,7 @@ class Result(Message, tag="result", kw_only=True):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Applied(Message, tag="applied", kw_only=True):
+class Applied(Message, frozen=True, tag="applied", kw_only=True):
     """The gateway now holds this version of its desired state and these grants."""
 
     seq: int
@@ -176,7 +176,7 @@ class Applied(Message, tag="applied", kw_only=True):
     failed: dict[str, str] = {}
 
 
-class Notice(Message, tag="notice", kw_only=True):
+class Notice(Message, frozen=True, tag="notice", kw_only=True):
     """Something that a device said by itself (override, fault, plugged in); under the same checks."""
 
     seq: int
@@ -191,7 +191,7 @@ class Notice(Message, tag="notice", kw_only=True):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class Attempt(Message, tag="attempt", kw_only=True):
+class Attempt(Message, frozen=True, tag="attempt", kw_only=True):
     """Unauthorised attempts seen at the gateway (F25, F26), one row per cause since the last report."""
 
     seq: int
@@ -205,7 +205,7 @@ class Attempt(Message, tag="attempt", kw_only=True):
     detail: str = ""
 
 
-class Known(Message, tag="known", kw_only=True):
+class Known(Message, frozen=True, tag="known", kw_only=True):
     """Answer to :class:`Reconcile`: ids that the gateway never had. Of the others it repeats results."""
 
     seq: int

@@ -1,0 +1,65 @@
+# What people do with the project. `make demo` and `make check` need nothing before them.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PY := $(BIN)/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check check-embedded static services format lint types contracts test docs \
+        docs-check requirements clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
+
+setup: .venv/.ready ## .venv with everything pinned, and Doorward in it
+
+.venv/.ready: requirements/dev.txt pyproject.toml tools/setup.sh
+	@tools/setup.sh
+
+demo: setup ## a utility on this machine: CCS, gateways, homes and an energy manager (Ctrl-C ends it)
+	@$(BIN)/doorward demo
+
+# pytest comes last, so that its closing line is the last one.
+check: setup services static ## everything, on every engine (installs PostgreSQL and Mosquitto if missing)
+	@$(BIN)/pytest
+
+check-embedded: setup static ## everything that needs neither PostgreSQL nor Mosquitto
+	@DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest
+
+services: setup
+	@tools/ensure_services.sh
+
+static: lint types contracts docs-check
+
+format: setup ## bring the code into shape
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lint: setup ## style
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: setup ## mypy --strict
+	@$(BIN)/mypy
+
+contracts: setup ## who may import whom
+	@$(BIN)/lint-imports
+
+test: setup ## pytest on what is here: ARGS="tests/wire -k codec"
+	@$(BIN)/pytest $(ARGS)
+
+docs: setup ## write docs/reference anew from the code
+	@$(PY) -m tools.reference
+
+docs-check: setup
+	@$(PY) -m tools.reference --check
+
+requirements: setup ## compile the pinned, hashed sets anew (UPGRADE=1 takes the newest releases)
+	@for set in base dev; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" \
+	    $(if $(UPGRADE),--upgrade) requirements/$$set.in --output-file requirements/$$set.txt || exit 1; \
+	done
+
+clean: ## away with everything that can be made again
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
