@@ -63,4 +63,4 @@ def verify(document: str, keys: dict[str, dict[str, str]], typ: str) -> bytes:
         key.verify(unb64url(mac), f"{head}.{body}".encode())
         return unb64url(body)
     except (ValueError, KeyError, TypeError, InvalidSignature) as error:
-        raise Refused(Reason.SIGNATURE_INVALID, f"signature does not verify: {error or 'wrong'}") from None
+        raise Refused(Reason.SIGNATURE_INVALID, f"signature does not verify: {error!r}") from None
