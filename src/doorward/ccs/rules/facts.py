@@ -38,7 +38,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["active", "suspended"] = "active"
     auth: Literal["secret", "private_key_jwt"] = "secret"
     token_s: int = 600
-    scopes: list[str] = ["monitor", "control"]
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["monitor", "control"])
     tokens_not_before_us: int = 0
     signature_required: bool = False
     keys: dict[str, dict[str, str]] = {}
