@@ -1,0 +1,1 @@
+"""What fills the gateway's sockets, and the only home of its drivers."""
