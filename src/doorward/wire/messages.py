@@ -78,9 +78,14 @@ class Withdraw(Message, frozen=True, tag="withdraw", kw_only=True):
 
 
 class Reconcile(Message, frozen=True, tag="reconcile", kw_only=True):
-    """Ids that the CCS holds open for this gateway; it answers with what it knows of each."""
+    """Ids that the CCS holds open for this gateway; it answers with what it knows of each.
+
+    ``attempts`` are the attempts last sent, in the order of ``ids`` (1 where it is missing): of an id that
+    the gateway never had, it refuses late copies up to that attempt, and takes a newer one.
+    """
 
     ids: list[str]
+    attempts: list[int] = []
 
 
 class Command(Message, frozen=True, tag="command", kw_only=True):
@@ -89,6 +94,7 @@ class Command(Message, frozen=True, tag="command", kw_only=True):
     ``device`` is empty when ``scope`` is not ``device``. ``act_before_us`` is the deadline less the
     skew margin; ``charge_us`` is the time under which the limits were charged. ``signature`` is the
     third party's own JWS over :class:`~doorward.wire.grants.SignedCommand`, where there is one.
+    ``spread_s`` asks the gateway to begin at a random time up to so many seconds late (campaigns).
     """
 
     id: str
@@ -109,6 +115,7 @@ class Command(Message, frozen=True, tag="command", kw_only=True):
     klass: int = 10
     attempt: int = 1
     signature: str = ""
+    spread_s: int = 0
 
 
 class Cancel(Message, frozen=True, tag="cancel", kw_only=True):
