@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from doorward.ccs.rules.facts import (
+    Account,
     Credential,
+    Customer,
     Device,
     Endpoint,
     Event,
@@ -17,10 +19,15 @@ from doorward.ccs.rules.facts import (
     Grant,
     JournalRow,
     LimitLog,
+    Link,
+    LinkKind,
+    Meter,
     Party,
     Place,
     Provisioned,
     Request,
+    ServicePoint,
+    Thing,
     Tier,
 )
 
@@ -154,6 +161,10 @@ class Books(Protocol):
         """The newest event of ``kind`` per request."""
         ...
 
+    async def events(self, ids: Collection[str]) -> dict[str, Event]:
+        """Events by id."""
+        ...
+
     async def update_events(self, events: Sequence[Event]) -> None:
         """Write webhook state, attempts, ``next_us`` of events (by id)."""
         ...
@@ -276,6 +287,114 @@ class Books(Protocol):
         ...
 
 
+class Registry(Protocol):
+    """What is set up: the same transaction as :class:`Books`, for ``doorward apply`` and the portal.
+
+    Reads are by id and leave out what does not exist. Puts insert or replace by id. Whatever changes what
+    a gateway should hold makes its desired version grow. Third parties and gateways are read, and gateways
+    put, through :class:`Books`.
+    """
+
+    async def known(self, thing: Thing, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Ids of all things of a kind in order, from the first one greater than ``after``."""
+        ...
+
+    async def put_tiers(self, tiers: Sequence[Tier]) -> None:
+        """Insert or replace tiers by name."""
+        ...
+
+    async def put_parties(self, parties: Sequence[Party]) -> None:
+        """Insert or replace third parties; a suspension acts in the next transaction."""
+        ...
+
+    async def put_credentials(self, credentials: Sequence[Credential]) -> None:
+        """Insert or replace credentials by id; one is ended by its ``not_after_us``."""
+        ...
+
+    async def customers(self, ids: Collection[str]) -> dict[str, Customer]:
+        """Customers by id."""
+        ...
+
+    async def put_customers(self, customers: Sequence[Customer]) -> None:
+        """Insert or replace customers."""
+        ...
+
+    async def accounts(self, ids: Collection[str]) -> dict[str, Account]:
+        """Accounts by id."""
+        ...
+
+    async def put_accounts(self, accounts: Sequence[Account]) -> None:
+        """Insert or replace accounts."""
+        ...
+
+    async def service_points(self, ids: Collection[str]) -> dict[str, ServicePoint]:
+        """Service points by id, with or without a gateway."""
+        ...
+
+    async def put_service_points(self, service_points: Sequence[ServicePoint]) -> None:
+        """Insert or replace service points."""
+        ...
+
+    async def meters(self, ids: Collection[str]) -> dict[str, Meter]:
+        """Meters by id."""
+        ...
+
+    async def put_meters(self, meters: Sequence[Meter]) -> None:
+        """Insert or replace meters."""
+        ...
+
+    async def equipment(self, ids: Collection[str]) -> dict[str, Device]:
+        """Devices of the catalogue by id, linked or not; ``service_point`` is ``""`` without a live link."""
+        ...
+
+    async def put_equipment(self, devices: Sequence[Device]) -> None:
+        """Insert or replace devices; their ``service_point`` is not looked at (that is a link)."""
+        ...
+
+    async def links(
+        self,
+        kind: LinkKind,
+        *,
+        a: Collection[str] | None = None,
+        b: Collection[str] | None = None,
+        live_us: int | None = None,
+    ) -> list[Link]:
+        """Links of a kind from any of ``a`` and to any of ``b`` (``None``: whatever), ordered by (a, b,
+        since); only those live at ``live_us`` where it is given."""
+        ...
+
+    async def put_links(self, links: Sequence[Link]) -> None:
+        """Add links. One that is there (same kind, a, b and beginning) gets the new end.
+
+        Raises :class:`LinkTaken` where it would be a second open link of something that may have one."""
+        ...
+
+    async def end_links(self, kind: LinkKind, pairs: Collection[Pair], until_us: int) -> int:
+        """End the open links of these (a, b) pairs; how many there were."""
+        ...
+
+
+class LinkTaken(Exception):
+    """An open link is in the way: ``link`` is the one that was asked for."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(f"{link.kind.value} {link.a} to {link.b}: another link is open; end that one first")
+        self.link = link
+
+
+class AllBooks(Books, Registry, Protocol):
+    """Both views of one transaction: what a store hands to a step."""
+
+
+class CommitUnsure(Exception):
+    """The commit may or may not have happened (connection or disk lost in its midst): look by id before
+    answering. Raised by :meth:`Store.write`."""
+
+
+class StoreTooNew(Exception):
+    """The database was migrated by a newer version of Doorward; this one must not touch it."""
+
+
 class Store(Protocol):
     """Transactions. Both calls raise what the step raises, after rolling back.
 
@@ -284,11 +403,11 @@ class Store(Protocol):
     and are repeated when the database reports a serialisation failure or deadlock (bounded).
     """
 
-    async def write(self, step: Callable[[Books], Awaitable[R]]) -> R:
+    async def write(self, step: Callable[[AllBooks], Awaitable[R]]) -> R:
         """Run ``step`` in a transaction and commit durably before returning its result."""
         ...
 
-    async def read(self, step: Callable[[Books], Awaitable[R]]) -> R:
+    async def read(self, step: Callable[[AllBooks], Awaitable[R]]) -> R:
         """Run a step that only reads; never waits for a commit of others."""
         ...
 
@@ -345,6 +464,11 @@ class Notifier(Protocol):
         """POST each (endpoint, message id, body), signed after Standard Webhooks; return per post ``""``
         for a 2xx, or what went wrong in words. Every post ends within its time-out; addresses are checked
         against the deny list and redirects are not followed."""
+        ...
+
+    async def prove(self, endpoint: Endpoint, challenge: str, now_us: int) -> str:
+        """Send the endpoint a challenge; ``""`` when it answers 2xx with the same challenge, or what went
+        wrong in words."""
         ...
 
     async def close(self) -> None:
