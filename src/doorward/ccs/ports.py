@@ -19,7 +19,6 @@ from doorward.ccs.rules.facts import (
     Grant,
     JournalRow,
     LimitLog,
-    Link,
     LinkKind,
     Meter,
     Party,
@@ -30,6 +29,7 @@ from doorward.ccs.rules.facts import (
     Thing,
     Tier,
 )
+from doorward.ccs.rules.facts import Link as DatedLink
 
 R = TypeVar("R")
 
@@ -358,12 +358,12 @@ class Registry(Protocol):
         a: Collection[str] | None = None,
         b: Collection[str] | None = None,
         live_us: int | None = None,
-    ) -> list[Link]:
+    ) -> list[DatedLink]:
         """Links of a kind from any of ``a`` and to any of ``b`` (``None``: whatever), ordered by (a, b,
         since); only those live at ``live_us`` where it is given."""
         ...
 
-    async def put_links(self, links: Sequence[Link]) -> None:
+    async def put_links(self, links: Sequence[DatedLink]) -> None:
         """Add links. One that is there (same kind, a, b and beginning) gets the new end.
 
         Raises :class:`LinkTaken` where it would be a second open link of something that may have one."""
@@ -377,7 +377,7 @@ class Registry(Protocol):
 class LinkTaken(Exception):
     """An open link is in the way: ``link`` is the one that was asked for."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: DatedLink) -> None:
         super().__init__(f"{link.kind.value} {link.a} to {link.b}: another link is open; end that one first")
         self.link = link
 

@@ -1,5 +1,6 @@
 """The facts that decisions are made on, as the books hold them. Times are UTC microseconds."""
 
+from enum import StrEnum
 from typing import Literal
 
 import msgspec
@@ -72,7 +73,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     pin: str = ""
     state: Literal["unproved", "proved", "disabled"] = "unproved"
     secrets: list[str] = []
-    kinds: list[str] = ["request.result", "request.warning", "device.notice", "access"]
+    kinds: list[str] = msgspec.field(
+        default_factory=lambda: ["request.result", "request.warning", "device.notice", "access"]
+    )
     ca: str = ""
     """PEM of the authority to trust for this endpoint instead of the system's."""
 
@@ -281,3 +284,76 @@ class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
     service_points: list[str]
     devices: list[Device]
     grants: list[Grant]
+
+
+# --- what is set up ----------------------------------------------------------------------------------
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """A person or business that the utility serves."""
+
+    id: str
+    name: str = ""
+    contact: str = ""
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer's account with the utility."""
+
+    id: str
+    name: str = ""
+
+
+class ServicePoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where service is delivered. Who lives there, its meter and its gateway are dated links."""
+
+    id: str
+    service: Literal["on", "off"] = "on"
+    timezone: str = "UTC"
+    address: str = ""
+
+
+class Meter(msgspec.Struct, frozen=True, kw_only=True):
+    """A revenue meter."""
+
+    id: str
+    serial: str = ""
+    model: str = ""
+
+
+class LinkKind(StrEnum):
+    """Links between separate things, named (a, b). Beside each: what may have one open link at a time."""
+
+    CUSTOMER_ACCOUNT = "customer_account"
+    """A customer may hold many accounts and an account many customers; one link per pair."""
+    ACCOUNT_SERVICE_POINT = "account_service_point"
+    """Occupancy: one account per service point."""
+    SERVICE_POINT_METER = "service_point_meter"
+    """One service point per meter."""
+    SERVICE_POINT_GATEWAY = "service_point_gateway"
+    """One gateway per service point."""
+    DEVICE_SERVICE_POINT = "device_service_point"
+    """One service point per device."""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A dated link: live while ``since_us`` <= now < ``until_us``; open while that is ``FAR_US``."""
+
+    kind: LinkKind
+    a: str
+    b: str
+    since_us: int
+    until_us: int = FAR_US
+
+
+class Thing(StrEnum):
+    """Kinds of things that are set up, each with ids of its own."""
+
+    TIER = "tier"
+    PARTY = "party"
+    CUSTOMER = "customer"
+    ACCOUNT = "account"
+    SERVICE_POINT = "service_point"
+    METER = "meter"
+    GATEWAY = "gateway"
+    DEVICE = "device"
