@@ -89,7 +89,7 @@ def decode_down(raw: bytes, gateway: str, key: bytes) -> FrameDown:
     """Open a frame at the gateway; raise :class:`Refused` (forged, malformed, too large)."""
     try:
         frame = _down.decode(_open(b"down", raw, key))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(Reason.BODY_MALFORMED, f"frame: {error}") from None
     return _checked(frame, gateway)
 
@@ -98,7 +98,7 @@ def decode_up(raw: bytes, gateway: str, key: bytes) -> FrameUp:
     """Open a frame at the CCS that came on the connection of ``gateway``; raise :class:`Refused`."""
     try:
         frame = _up.decode(_open(b"up", raw, key))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(Reason.BODY_MALFORMED, f"frame: {error}") from None
     return _checked(frame, gateway)
 

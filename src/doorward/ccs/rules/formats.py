@@ -40,6 +40,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}(\.[a-z][a-z0-9_]{0,40}){1,3}")
 _REFERENCE = re.compile(r"([a-z0-9_.]{1,170})(?:/([1-9][0-9]{0,3}))?")
 _LOCAL_REFERENCE = re.compile(r"#(/\$defs/[A-Za-z0-9_-]+)?")
 _MSGSPEC_PATH = re.compile(r" - at `\$(.*)`$")
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are no JSON, and for text that is no UTF-8."""
+
 _decode_document = msgspec.json.Decoder(dict[str, Any])
 _decode_body = msgspec.json.Decoder(dict[str, object])
 
@@ -179,7 +182,7 @@ def decode_body(raw: bytes | memoryview, field: str = "/body") -> dict[str, obje
         raise Refused(Reason.FORMAT_INVALID, f"the body nests deeper than {BODY_DEPTH_MAX}", field=field)
     try:
         return _decode_body.decode(raw)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise Refused(Reason.FORMAT_INVALID, str(error)[:DETAIL_CHARS_MAX], field=field) from None
 
 
@@ -202,7 +205,7 @@ def check_format(document: bytes) -> Format:
         format_ = msgspec.convert(_decode_document.decode(document), Format)
     except msgspec.ValidationError as error:
         raise _invalid(_pointer_of(str(error)), _MSGSPEC_PATH.sub("", str(error))) from None
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise _invalid("", f"not JSON: {error}") from None
     for place, rule in _broken(format_):
         raise _invalid(place, rule)
@@ -238,12 +241,9 @@ def _check_schema(schema: dict[str, Any], place: str) -> None:
         raise _invalid(where, rule)
     try:
         meta.validate(schema)
+        _validator(schema)
     except ValidationError as error:
         raise _invalid(place + _place(error), _words(error)) from None
-    try:
-        _validator(schema)
-    except ValueError as error:
-        raise _invalid(place, str(error).splitlines()[0][:DETAIL_CHARS_MAX]) from None
 
 
 def _references(node: object, place: str) -> Iterator[tuple[str, str]]:
@@ -266,9 +266,14 @@ def _references(node: object, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _validator(schema: dict[str, Any]) -> Draft202012Validator:
-    # The mask keeps what a caller wrote out of messages and logs.
+    # The mask keeps what a caller wrote out of messages and logs; without "properties" the error of a
+    # field too many would not name it.
     return Draft202012Validator(
-        schema, validate_formats=True, offline=True, pattern_options=RegexOptions(), mask="the value"
+        {"properties": {}, **schema},
+        validate_formats=True,
+        offline=True,
+        pattern_options=RegexOptions(),
+        mask="the value",
     )
 
 
