@@ -145,11 +145,11 @@ def test_a_plain_url_is_taken_in_one_form(url: str, becomes: str) -> None:
 
 
 def test_an_allowed_network_opens_any_port_and_plain_http_on_loopback_only() -> None:
-    assert check_url("http://127.0.0.1:8080/in", DEMO).port == 8080
+    assert check_url("http://127.0.0.1:8080/in", DEMO).netloc == "127.0.0.1:8080"
     assert not check_url("http://[::1]:8080/in", DEMO).secure
     with pytest.raises(AddressRefused, match="https"):
         check_url("http://10.0.0.5:8080/in", policy_of(["10.0.0.0/8"]))
-    assert check_url("https://10.0.0.5:9000/in", policy_of(["10.0.0.0/8"])).port == 9000
+    assert check_url("https://10.0.0.5:9000/in", policy_of(["10.0.0.0/8"])).netloc == "10.0.0.5:9000"
     with pytest.raises(AddressRefused, match="private"):
         check_url("https://192.168.0.1/", DEMO)
 

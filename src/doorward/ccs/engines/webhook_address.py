@@ -105,8 +105,7 @@ class Target(msgspec.Struct, frozen=True):
 
     url: str
     secure: bool
-    host: str
-    port: int
+    netloc: str
 
 
 def policy_of(allow_networks: Iterable[str], ports: Iterable[int] = (443, 8443)) -> AddressPolicy:
@@ -148,7 +147,8 @@ def check_url(url: str, policy: AddressPolicy) -> Target:
     shown = f"[{literal}]" if isinstance(literal, IPv6Address) else host
     path = parts.path or "/"
     query = f"?{parts.query}" if parts.query else ""
-    return Target(f"{parts.scheme}://{shown}:{port}{path}{query}", parts.scheme == "https", host, port)
+    netloc = f"{shown}:{port}"
+    return Target(f"{parts.scheme}://{netloc}{path}{query}", parts.scheme == "https", netloc)
 
 
 def _is_loopback(address: Address) -> bool:

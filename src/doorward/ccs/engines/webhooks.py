@@ -8,9 +8,8 @@ import asyncio
 import hmac
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
@@ -76,7 +75,7 @@ class AiohttpNotifier:
         self._lookup = lookup or self._ask_system
         self._session: aiohttp.ClientSession | None = None
         self._turns = _Turns(self._bounds)
-        self._target = lru_cache(TARGETS_KEPT_MAX)(lambda url: check_url(url, self._policy))
+        self._target = lru_cache(TARGETS_KEPT_MAX)(self._check)
 
     async def push(self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int) -> list[str]:
         """POST each (endpoint, message id, body) signed; per post ``""`` for a 2xx, or what went wrong."""
@@ -104,6 +103,10 @@ class AiohttpNotifier:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _check(self, text: str) -> tuple[Target, URL]:
+        target = check_url(text, self._policy)
+        return target, URL(target.url, encoded=True)
+
     async def _push_one(self, endpoint: Endpoint, message: str, body: bytes, at_s: int) -> str:
         wrong, _ = await self._post(endpoint, message, body, at_s)
         return wrong
@@ -111,7 +114,7 @@ class AiohttpNotifier:
     async def _post(self, endpoint: Endpoint, message: str, body: bytes, at_s: int) -> tuple[str, bytes]:
         """Return (what went wrong or ``""``, the answer's body)."""
         try:
-            target: Target = self._target(endpoint.url)
+            target, url = self._target(endpoint.url)
             context = _context(endpoint.ca, endpoint.pin) if target.secure else False
             if endpoint.pin and not target.secure:
                 return "a pin needs https", b""
@@ -121,8 +124,11 @@ class AiohttpNotifier:
                 TIMESTAMP_HEADER: str(at_s),
                 SIGNATURE_HEADER: sign(message, at_s, body, endpoint.secrets, self._key),
             }
-            async with self._turns.take(f"{target.host}:{target.port}"):
-                return await self._exchange(URL(target.url, encoded=True), headers, body, context)
+            await self._turns.take(target.netloc)
+            try:
+                return await self._exchange(url, headers, body, context)
+            finally:
+                self._turns.give(target.netloc)
         except AddressRefused as error:
             return str(error), b""
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -221,29 +227,57 @@ class _CheckedResolver(AbstractResolver):
         """Nothing is held."""
 
 
+class _Host:
+    """The turns of one host, and how many hold or await one."""
+
+    def __init__(self, turns: int) -> None:
+        self.free = asyncio.Semaphore(turns)
+        self.users = 0
+
+
 class _Turns:
     """At most so many posts at once, and so many per host: a slow host waits for itself only."""
 
     def __init__(self, bounds: NotifierBounds) -> None:
         self._bounds = bounds
         self._all = asyncio.Semaphore(bounds.posts_max)
-        self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        self._hosts: dict[str, _Host] = {}
 
-    @asynccontextmanager
-    async def take(self, host: str) -> AsyncIterator[None]:
-        """Hold a turn; raise ``TimeoutError`` when none came free in time."""
-        semaphore, users = self._hosts.get(host) or (asyncio.Semaphore(self._bounds.posts_per_host_max), 0)
-        self._hosts[host] = semaphore, users + 1
+    async def take(self, name: str) -> None:
+        """Take a turn; raise ``TimeoutError`` when none came free in time."""
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = _Host(self._bounds.posts_per_host_max)
+        host.users += 1
         try:
-            async with asyncio.timeout(self._bounds.post_s_max) as patience, semaphore, self._all:
-                patience.reschedule(None)  # the post has a time-out of its own
-                yield
-        finally:
-            semaphore, users = self._hosts[host]
-            if users > 1:
-                self._hosts[host] = semaphore, users - 1
+            if host.free.locked() or self._all.locked():
+                async with asyncio.timeout(self._bounds.post_s_max):
+                    await self._both(host)
             else:
-                del self._hosts[host]
+                await self._both(host)
+        except BaseException:
+            self._leave(name, host)
+            raise
+
+    def give(self, name: str) -> None:
+        """Give a turn back."""
+        host = self._hosts[name]
+        host.free.release()
+        self._all.release()
+        self._leave(name, host)
+
+    async def _both(self, host: _Host) -> None:
+        await host.free.acquire()
+        try:
+            await self._all.acquire()
+        except BaseException:
+            host.free.release()
+            raise
+
+    def _leave(self, name: str, host: _Host) -> None:
+        host.users -= 1
+        if not host.users:
+            del self._hosts[name]
 
 
 class _PinnedSSLObject(ssl.SSLObject):
