@@ -282,6 +282,10 @@ class Books(Protocol):
         """The gateway that an unused enrolment code belongs to, row-locked."""
         ...
 
+    async def renew_leases(self, grants: Sequence[Grant]) -> None:
+        """Store the new lease (time and document) of grants; nothing else of them changes."""
+        ...
+
     async def leases_to_renew(self, before_us: int, limit: int) -> list[Grant]:
         """Live grants whose lease ends before ``before_us``."""
         ...

@@ -21,7 +21,9 @@ def require_running(document: GrantDocument, now_us: int) -> None:
         raise Refused(Reason.ACCESS_ENDED)
 
 
-def permits_of(document: GrantDocument, scope: Scope, device: str, operation: Operation) -> list[DevicePermit]:
+def permits_of(
+    document: GrantDocument, scope: Scope, device: str, operation: Operation
+) -> list[DevicePermit]:
     """Return the permits that a request uses: one for a device, all that allow it for a wider scope.
 
     Raises ``device-unknown`` for a device outside the grant (the same as for one that does not exist),
@@ -77,11 +79,15 @@ def _between(value: object, low: float | None, high: float | None, unit: str, fi
         return
     if low is not None and value < low:
         raise Refused(
-            Reason.OUTSIDE_CUSTOMER_LIMITS, f"{value} {unit} is below the customer's {low} {unit}", field=field
+            Reason.OUTSIDE_CUSTOMER_LIMITS,
+            f"{value} {unit} is below the customer's {low} {unit}",
+            field=field,
         )
     if high is not None and value > high:
         raise Refused(
-            Reason.OUTSIDE_CUSTOMER_LIMITS, f"{value} {unit} is above the customer's {high} {unit}", field=field
+            Reason.OUTSIDE_CUSTOMER_LIMITS,
+            f"{value} {unit} is above the customer's {high} {unit}",
+            field=field,
         )
 
 

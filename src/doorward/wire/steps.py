@@ -52,6 +52,8 @@ class Step(StrEnum):
     SETTLED = "settled"
     REFUSED = "refused"
     RELEASED = "released"
+    # no message's, but a gateway's own
+    ENROLLED = "enrolled"
 
 
 class Outcome(StrEnum):
@@ -96,6 +98,7 @@ ACTOR: MappingProxyType[Step, Actor] = MappingProxyType(
         Step.ANSWER_RECEIVED: Actor.GATEWAY,
         Step.PASSED_TO_CCS: Actor.GATEWAY,
         Step.RELEASED: Actor.GATEWAY,
+        Step.ENROLLED: Actor.GATEWAY,
         Step.CANCEL_ASKED: Actor.THIRD_PARTY,
     }
 )

@@ -57,8 +57,8 @@ _THERE = {
     Event.EXPIRED_THERE: State.EXPIRED,
     Event.CANCELLED_THERE: State.CANCELLED,
     Event.UNCONFIRMED_THERE: State.UNCONFIRMED,
-    Event.DEADLINE: State.UNCONFIRMED,
 }
+"""What the gateway says is believed in every open state: restored books may not know that they sent."""
 
 TABLE: MappingProxyType[tuple[State, Event], State] = MappingProxyType(
     {
@@ -71,8 +71,13 @@ TABLE: MappingProxyType[tuple[State, Event], State] = MappingProxyType(
         (State.QUEUED, Event.DEADLINE): State.EXPIRED,
         (State.SENT, Event.SEND): State.SENT,
         (State.SENT, Event.UNKNOWN_THERE): State.QUEUED,
-        **{(State.SENT, event): state for event, state in _THERE.items()},
-        **{(State.AT_GATEWAY, event): state for event, state in _THERE.items()},
+        (State.SENT, Event.DEADLINE): State.UNCONFIRMED,
+        (State.AT_GATEWAY, Event.DEADLINE): State.UNCONFIRMED,
+        **{
+            (open_state, event): state
+            for open_state in (State.ACCEPTED, State.QUEUED, State.SENT, State.AT_GATEWAY)
+            for event, state in _THERE.items()
+        },
     }
 )
 """(state, event) → state. A pair that is not listed does not move the request."""

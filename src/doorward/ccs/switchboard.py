@@ -1,0 +1,149 @@
+"""Between the journey and the link: frames, their counters and their MACs.
+
+Messages for one gateway gather while the loop is busy and leave in one frame. What is sent proves
+nothing; the journey believes receipts only.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from doorward.ccs.ports import Link
+from doorward.ccs.rules.facts import Gateway
+from doorward.wire import codec
+from doorward.wire.messages import Down, FrameUp
+from doorward.wire.reasons import Reason, Refused
+
+REPLAY_WINDOW = 1024
+"""A counter this far below the highest is a late duplicate; further below it is a replay (DESIGN §3)."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """What is known of one gateway's link."""
+
+    key: bytes
+    counter: int = 0
+    waiting: list[Down] = field(default_factory=list)
+    in_flight: set[str] = field(default_factory=set)
+    greeted: bool = False
+
+
+class Switchboard:
+    """Gives messages to gateways and opens what comes from them.
+
+    ``epoch`` is read at every frame: the fencing epoch under which this worker sends.
+    """
+
+    def __init__(self, link: Link, master_key: bytes, epoch: Callable[[], int], in_flight_max: int) -> None:
+        self._link = link
+        self._master = master_key
+        self._epoch = epoch
+        self._in_flight_max = in_flight_max
+        self._lines: dict[str, _Line] = {}
+        self._dirty: set[str] = set()
+        self._flush: asyncio.Handle | None = None
+
+    def unknown(self, gateways: Iterable[str]) -> set[str]:
+        """Those of ``gateways`` whose keys are not known here yet."""
+        return {gateway for gateway in gateways if gateway not in self._lines}
+
+    def learn(self, gateways: Mapping[str, Gateway]) -> None:
+        """Take the keys of enrolled gateways; forget those that are revoked."""
+        for gateway in gateways.values():
+            if gateway.state != "enrolled":
+                self._lines.pop(gateway.id, None)
+                continue
+            key = codec.gateway_key(self._master, gateway.id, gateway.key_generation)
+            line = self._lines.get(gateway.id)
+            if line is None or line.key != key:
+                self._lines[gateway.id] = _Line(key)
+
+    def forget(self, gateway: str) -> None:
+        """Drop what is known of a gateway (gone, revoked, another worker's now)."""
+        self._lines.pop(gateway, None)
+
+    def open(self, gateway: str, raw: bytes) -> FrameUp:
+        """Return a frame from ``gateway`` (the one that the connection proved) or raise :class:`Refused`."""
+        line = self._lines.get(gateway)
+        if line is None:
+            raise Refused(Reason.FORGED, "a frame from a gateway that is not enrolled")
+        return codec.decode_up(raw, gateway, line.key)
+
+    def greeted(self, gateway: str) -> None:
+        """The gateway has been told time, withdrawals, grants: dispatch may begin."""
+        line = self._lines.get(gateway)
+        if line is not None:
+            line.greeted = True
+            line.in_flight.clear()
+
+    def lost(self, gateway: str) -> None:
+        """The gateway's link is gone; whatever was in flight is as good as lost."""
+        line = self._lines.get(gateway)
+        if line is not None:
+            line.greeted = False
+            line.in_flight.clear()
+            line.waiting.clear()
+
+    def ready(self, gateways: Collection[str]) -> set[str]:
+        """Those of ``gateways`` that may be sent requests now."""
+        found = set()
+        for gateway in gateways:
+            line = self._lines.get(gateway)
+            if line is not None and line.greeted and len(line.in_flight) < self._in_flight_max:
+                found.add(gateway)
+        return found
+
+    def greeted_among(self, gateways: Collection[str]) -> set[str]:
+        """Those of ``gateways`` that are connected and have been told what comes first."""
+        return {each for each in gateways if each in self._lines and self._lines[each].greeted}
+
+    def took(self, gateway: str, request: str) -> bool:
+        """A receipt or result for a request came; whether that made room where there was none."""
+        line = self._lines.get(gateway)
+        if line is None or request not in line.in_flight:
+            return False
+        was_full = len(line.in_flight) >= self._in_flight_max
+        line.in_flight.discard(request)
+        return was_full
+
+    def dispatch(self, gateway: str, request: str, message: Down) -> None:
+        """Send a request; it counts as in flight until :meth:`took`."""
+        line = self._lines.get(gateway)
+        if line is not None:
+            line.in_flight.add(request)
+            self.post(gateway, message)
+
+    def post(self, gateway: str, *messages: Down) -> None:
+        """Send messages with the gateway's next frame, at the end of this turn of the loop."""
+        line = self._lines.get(gateway)
+        if line is None:
+            return
+        line.waiting.extend(messages)
+        self._dirty.add(gateway)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_soon(self._send_all)
+
+    def _send_all(self) -> None:
+        self._flush = None
+        dirty, self._dirty = self._dirty, set()
+        epoch = self._epoch()
+        for gateway in sorted(dirty):
+            line = self._lines.get(gateway)
+            if line is None or not line.waiting:
+                continue
+            messages, line.waiting = line.waiting, []
+            line.counter += 1
+            self._link.send(gateway, codec.encode_down(gateway, epoch, line.counter, messages, line.key))
+
+
+def judge_counter(mark: tuple[int, int], frame: tuple[int, int]) -> bool:
+    """Whether a frame's (epoch, counter) is new after the highest seen one.
+
+    Returns ``False`` for a late duplicate (nothing to do); raises ``replayed`` for an old frame.
+    """
+    if frame > mark:
+        return True
+    if frame[0] == mark[0] and mark[1] - frame[1] < REPLAY_WINDOW:
+        return False
+    raise Refused(Reason.REPLAYED, f"frame {frame[0]}/{frame[1]} is older than {mark[0]}/{mark[1]}")
