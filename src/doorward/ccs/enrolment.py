@@ -1,0 +1,239 @@
+"""How a gateway joins: a one-time code and a key of its own become a certificate and a MAC key.
+
+One transaction decides, spends the code and writes the journal. The code's hash is not erased but
+bound to the key that used it: should the answer get lost, the same code with the same key may come
+again until the code runs out, and gets the same; with any other key it is as wrong as a guessed one.
+"""
+
+import hmac
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+
+import msgspec
+
+from doorward.ccs.ports import Books, ConsentAuthority, Store
+from doorward.ccs.rules.facts import Gateway, JournalRow, StepRecord
+from doorward.kit.clock import Clock
+from doorward.kit.ids import uuid7
+from doorward.wire.codec import gateway_key
+from doorward.wire.enrolment import (
+    EnrolAnswer,
+    EnrolAsk,
+    LinkAddress,
+    code_hash,
+    csr_key,
+    is_gateway_id,
+    key_hash,
+    spent_hash,
+)
+from doorward.wire.reasons import Reason, Refused
+from doorward.wire.signatures import b64url
+from doorward.wire.steps import Outcome, Step
+
+Sign = Callable[[str, str], Awaitable[tuple[str, str]]]
+"""(CSR, gateway) → (certificate in PEM, its SHA-256 in hex). The authority stands outside the CCS."""
+
+MINUTE_US = 60_000_000
+REFUSED_PER_MINUTE_MAX = 10
+SOURCES_MAX = 10_000
+SENTENCE = "The enrolment code is not valid, or not any more."
+
+
+class Verdict(Enum):
+    """What a code and a key amount to."""
+
+    FIRST = auto()
+    AGAIN = auto()
+    WRONG = "unknown gateway or wrong code"
+    EXPIRED = "the code has run out"
+    REVOKED = "the gateway is revoked"
+
+    @property
+    def is_yes(self) -> bool:
+        """Whether the gateway may have its certificate."""
+        return self in (Verdict.FIRST, Verdict.AGAIN)
+
+
+class Enrolling(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an enrolled gateway goes and whom it trusts: ``master`` is the secret behind all MAC keys."""
+
+    master: bytes
+    ca: str
+    link: LinkAddress
+
+
+class RefusalCounter:
+    """Counts refused attempts per source and minute, for a bounded number of sources."""
+
+    def __init__(self, per_minute_max: int, sources_max: int) -> None:
+        self._per_minute_max = per_minute_max
+        self._sources_max = sources_max
+        self._minute = 0
+        self._refused: Counter[str] = Counter()
+
+    def may_try(self, source: str, now_us: int) -> bool:
+        """Whether ``source`` may try; nobody new may while too many sources have been refused."""
+        self._turn(now_us)
+        refused = self._refused.get(source, 0)
+        known = bool(refused) or len(self._refused) < self._sources_max
+        return known and refused < self._per_minute_max
+
+    def refused(self, source: str, now_us: int) -> None:
+        """Count a refusal."""
+        self._turn(now_us)
+        self._refused[source] += 1
+
+    def _turn(self, now_us: int) -> None:
+        minute = now_us // MINUTE_US
+        if minute != self._minute:
+            self._minute = minute
+            self._refused.clear()
+
+
+def judge(gateway: Gateway | None, hashed: str, key: str, now_us: int) -> Verdict:
+    """Decide about a code (by its hash) that a public key (by its hash) presents for a gateway."""
+    held = gateway.code_hash if gateway is not None else ""
+    first = hmac.compare_digest(held, hashed)
+    again = hmac.compare_digest(held, spent_hash(hashed, key))
+    if gateway is None or not (first or again):
+        return Verdict.WRONG
+    if now_us >= gateway.code_expires_us:
+        return Verdict.EXPIRED
+    if gateway.state == "revoked":
+        return Verdict.REVOKED
+    return Verdict.FIRST if first else Verdict.AGAIN
+
+
+class Enrolment:
+    """Answers gateways that bring a code.
+
+    ``sign`` is the certificate authority's; ``joined`` is told of every gateway that got a certificate,
+    after the commit, so that the link accepts it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sign: Sign,
+        consent: ConsentAuthority,
+        enrolling: Enrolling,
+        clock: Clock,
+        rng: random.Random,
+        joined: Callable[[Gateway], None],
+        *,
+        refused_per_minute_max: int = REFUSED_PER_MINUTE_MAX,
+        sources_max: int = SOURCES_MAX,
+    ) -> None:
+        self._store = store
+        self._sign = sign
+        self._consent = consent
+        self._enrolling = enrolling
+        self._clock = clock
+        self._rng = rng
+        self._joined = joined
+        self._counter = RefusalCounter(refused_per_minute_max, sources_max)
+
+    async def enrol(self, ask: EnrolAsk, source: str) -> EnrolAnswer:
+        """Take a gateway in; ``source`` is the address it comes from.
+
+        Raises :class:`Refused`: ``rate-limited`` after too many refusals, ``body-malformed`` for a CSR
+        that does not prove its key, ``not-authenticated`` for every code that is not good, whatever the
+        cause (the journal knows it).
+        """
+        now_us = self._clock.now_us()
+        if not self._counter.may_try(source, now_us):
+            raise Refused(
+                Reason.RATE_LIMITED, "too many enrolment codes were refused", retry_after_s=MINUTE_US / 1e6
+            )
+        try:
+            return await self._enrol(ask)
+        except Refused:
+            self._counter.refused(source, now_us)
+            raise
+
+    async def _enrol(self, ask: EnrolAsk) -> EnrolAnswer:
+        if not is_gateway_id(ask.gateway):
+            raise Refused(Reason.BODY_MALFORMED, "this cannot name a gateway", field="/gateway")
+        hashed, key = code_hash(ask.code), key_hash(csr_key(ask.csr))
+
+        async def look(books: Books) -> Verdict:
+            found = (await books.gateways([ask.gateway])).get(ask.gateway)
+            return judge(found, hashed, key, self._clock.now_us())
+
+        certificate = fingerprint = ""
+        if (await self._store.read(look)).is_yes:  # only then is a signature worth its time
+            certificate, fingerprint = await self._sign(ask.csr, ask.gateway)
+
+        async def step(books: Books) -> tuple[Verdict, Gateway | None]:
+            now_us = self._clock.now_us()
+            found = (await books.gateways([ask.gateway], lock=True)).get(ask.gateway)
+            verdict = judge(found, hashed, key, now_us)
+            if found is None or not verdict.is_yes or not certificate:
+                verdict = Verdict.WRONG if verdict.is_yes else verdict
+                await books.write_journal([self._row(ask.gateway, verdict, now_us)])
+                return verdict, None
+            taken = _taken_in(found, verdict, fingerprint, spent_hash(hashed, key))
+            await books.put_gateways([taken])
+            await books.write_journal([self._row(ask.gateway, verdict, now_us)])
+            return verdict, taken
+
+        _, gateway = await self._store.write(step)
+        if gateway is None:
+            raise Refused(Reason.NOT_AUTHENTICATED, SENTENCE, field="/code")
+        self._joined(gateway)
+        return self._answer(gateway, certificate)
+
+    def _row(self, gateway: str, verdict: Verdict, now_us: int) -> JournalRow:
+        record = StepRecord(at_us=now_us, step=Step.ENROLLED)
+        if verdict is Verdict.AGAIN:
+            record = msgspec.structs.replace(record, detail="the same code and key again")
+        elif not verdict.is_yes:
+            record = StepRecord(
+                at_us=now_us,
+                step=Step.ENROLLED,
+                outcome=Outcome.REFUSED,
+                reason=Reason.NOT_AUTHENTICATED,
+                detail=str(verdict.value),
+            )
+        return JournalRow(
+            message=uuid7(now_us, self._rng),
+            at_us=now_us,
+            party="",
+            service_point="",
+            gateway=gateway,
+            device="",
+            steps=[record],
+        )
+
+    def _answer(self, gateway: Gateway, certificate: str) -> EnrolAnswer:
+        mac_key = gateway_key(self._enrolling.master, gateway.id, gateway.key_generation)
+        return EnrolAnswer(
+            certificate=certificate,
+            ca=self._enrolling.ca,
+            link=self._enrolling.link,
+            mac_key=b64url(mac_key),
+            key_generation=gateway.key_generation,
+            consent_keys=self._consent.public_keys(),
+            ccs_time_us=self._clock.now_us(),
+        )
+
+
+def _taken_in(gateway: Gateway, verdict: Verdict, fingerprint: str, spent: str) -> Gateway:
+    """Return the gateway with its new certificate; a first use also turns the MAC key's generation.
+
+    A new generation makes every old frame worthless, so counting starts anew with it, and whatever the
+    gateway held before is pushed again.
+    """
+    held = msgspec.structs.replace(gateway, state="enrolled", certificate=fingerprint, code_hash=spent)
+    if verdict is Verdict.AGAIN:
+        return held
+    return msgspec.structs.replace(
+        held,
+        key_generation=gateway.key_generation + 1,
+        up_epoch=0,
+        up_counter=0,
+        applied_version=0,
+        applied_us=0,
+    )
