@@ -50,7 +50,7 @@ from doorward.ccs.way_out import (
 from doorward.kit.clock import Clock
 from doorward.kit.gather import Gatherer
 from doorward.kit.ids import uuid7
-from doorward.wire.messages import Ack, Applied, Attempt, FrameUp, Hello, Known, Notice
+from doorward.wire.messages import Ack, Applied, Attempt, FrameUp, Hello, Known, Notice, Up
 from doorward.wire.messages import Receipt as ReceiptMessage
 from doorward.wire.messages import Result as ResultMessage
 from doorward.wire.reasons import Reason, Refused
@@ -370,13 +370,7 @@ class Journey:
         gateways = await books.gateways({frame.gateway for frame in frames}, lock=True)
         marks = {each.id: (each.up_epoch, each.up_counter) for each in gateways.values()}
         fresh = self._fresh(frames, marks, taken)
-        ids = {
-            message.id
-            for frame in fresh
-            for message in frame.messages
-            if isinstance(message, ReceiptMessage | ResultMessage)
-        }
-        ids |= {id for frame in fresh for m in frame.messages if isinstance(m, Known) for id in m.unknown}
+        ids = {id for frame in fresh for message in frame.messages for id in requests_in(message)}
         taken.requests = await books.requests(ids, lock=True) if ids else {}
         for frame in fresh:
             for message in frame.messages:
@@ -564,6 +558,13 @@ class Journey:
         await books.update_requests(list(changed.values()))
         await books.write_journal(rows)
         return answers
+
+
+def requests_in(message: Up) -> Iterable[str]:
+    """Return the ids of the requests that a gateway's message is about."""
+    if isinstance(message, ReceiptMessage | ResultMessage):
+        return (message.id,)
+    return message.unknown if isinstance(message, Known) else ()
 
 
 def needs_grant(request: Request) -> bool:

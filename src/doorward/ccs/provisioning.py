@@ -25,7 +25,8 @@ async def greeting(books: Books, gateway: str, now_us: int) -> list[Down]:
     messages: list[Down] = [Time(at_us=now_us)]
     if desired is not None:
         messages += desired_state(desired, now_us)
-    messages.append(Reconcile(ids=open_ids[:RECONCILE_IDS_MAX]))
+    ids = [id for id in open_ids[:RECONCILE_IDS_MAX] if id in opened]
+    messages.append(Reconcile(ids=ids, attempts=[opened[id].attempt for id in ids]))
     messages += [Cancel(id=each.id, by_party=each.party) for each in opened.values() if each.cancel_asked]
     return messages
 

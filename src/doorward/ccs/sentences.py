@@ -35,6 +35,7 @@ _SENTENCES: MappingProxyType[Step, str] = MappingProxyType(
         Step.UNDELIVERED: "The answer could not be handed over.",
         Step.SETTLED: "Proof of what happened arrived later.",
         Step.REFUSED: "The attempt was refused.",
+        Step.ENROLLED: "A gateway was enrolled.",
         Step.RELEASED: "The device went back to the customer's own setting.",
     }
 )
