@@ -90,7 +90,7 @@ class Point(_Part, frozen=True, kw_only=True):
 
     ``kind``/``address`` is where it is *read*; ``write`` is where it is written, when that is another
     register (what a product echoes there proves nothing). ``enum`` maps raw numbers to words or
-    true/false, ``none`` is the raw number that stands for "no value". ``min``/``max`` (in Doorward's unit) are what is
+    true/false, ``none`` is the raw number for "no value". ``min``/``max`` (in Doorward's unit) are what is
     plausible to read and allowed to write. ``shown`` false keeps it out of the reading's values.
     """
 
@@ -440,7 +440,10 @@ def _broken_write(
     elif write.point not in model.snapshot:
         yield f"{key}.point", f"'{write.point}' is missing in snapshot, so release could not restore it"
     if write.from_ and write.from_ not in keys:
-        yield f"{key}.from", f"the body has no '{write.from_}' (it has: {', '.join(sorted(keys)) or 'nothing'})"
+        yield (
+            f"{key}.from",
+            f"the body has no '{write.from_}' (it has: {', '.join(sorted(keys)) or 'nothing'})",
+        )
     if write.plus_baseline and write.plus_baseline not in model.snapshot:
         yield f"{key}.plus_baseline", f"'{write.plus_baseline}' is not in snapshot"
     for word in write.when:

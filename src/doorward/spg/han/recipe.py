@@ -113,7 +113,9 @@ def _raw_of(name: str, enum: Mapping[str, str | bool], value: Scalar) -> int:
     for raw, word in enum.items():
         if word == value:
             return int(raw)
-    raise DeviceFault(Reason.DEVICE_REFUSED, f"{name} has no '{value}', only {', '.join(map(str, enum.values()))}")
+    raise DeviceFault(
+        Reason.DEVICE_REFUSED, f"{name} has no '{value}', only {', '.join(map(str, enum.values()))}"
+    )
 
 
 def _raw_number(name: str, point: Point, value: Scalar) -> float:
@@ -193,7 +195,9 @@ def _field_word(field: Field, interval: Interval) -> int:
     if not isinstance(value, (int, float)):
         raise DeviceFault(Reason.DEVICE_REFUSED, f"an interval lacks '{field.key}', a number")
     if (field.min is not None and value < field.min) or (field.max is not None and value > field.max):
-        raise DeviceFault(Reason.DEVICE_REFUSED, f"{field.key} {value:g} is outside {field.min} to {field.max}")
+        raise DeviceFault(
+            Reason.DEVICE_REFUSED, f"{field.key} {value:g} is outside {field.min} to {field.max}"
+        )
     return round(value / field.scale) & 0xFFFF
 
 
@@ -246,8 +250,8 @@ def plan_of(model: DeviceModel, command: HanCommand, values: Mapping[str, Scalar
 def _release(model: DeviceModel, baseline: Mapping[str, object] | None) -> Plan:
     if not model.snapshot or baseline is None:
         raise DeviceFault(Reason.DEVICE_REFUSED, "there is nothing to restore: no baseline")
-    writes = [(name, _scalar(baseline[name])) for name in model.snapshot if name in baseline]
-    writes = [(name, value) for name, value in writes if name != "program"]
+    names = [name for name in model.snapshot if name in baseline and name != "program"]
+    writes = [(name, _scalar(baseline[name])) for name in names]
     program = None
     if model.program is not None and "program" in baseline:
         program = normal_program(model.program, baseline["program"])
