@@ -16,8 +16,8 @@ FORBIDDEN = {
 }
 RANDOM_ALLOWED = {"Random"}
 """Of the module ``random`` only the type that is injected may be named."""
-ENTRIES = ("ccs/app.py", "spg/app.py", "cli/", "__main__.py")
-"""Where a real clock and real dice are made."""
+ENTRIES = ("ccs/app.py", "spg/app.py", "cli/", "client/", "__main__.py")
+"""Where a real clock and real dice are made. The SDK runs in a third party's own process."""
 
 
 def is_entry(file: Path) -> bool:
