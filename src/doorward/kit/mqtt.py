@@ -49,14 +49,19 @@ class Client(Protocol):
 
 
 class Unacknowledged:
-    """Counts publishes that the broker has not acknowledged; stands where gmqtt would keep them."""
+    """Counts publishes that the broker has not acknowledged; stands where gmqtt would keep them.
+
+    Never falsy (so no ``__len__``): gmqtt would put its own in its place.
+    """
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
         self._fewer = asyncio.Event()
         self.size_bytes = 0
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many there are."""
         return len(self._sizes)
 
     async def wait_fewer(self) -> None:

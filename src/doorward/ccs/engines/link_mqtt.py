@@ -94,7 +94,7 @@ class MqttLink:
         if (
             self._client is None
             or gateway not in self._connected
-            or len(waiting) >= self._unacknowledged_max
+            or waiting.count >= self._unacknowledged_max
             or waiting.size_bytes >= self._unacknowledged_bytes_max
             or not self._client.is_connected
         ):

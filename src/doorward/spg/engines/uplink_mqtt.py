@@ -86,7 +86,7 @@ class MqttUplink:
         """Publish a frame; raise ``ConnectionError`` when there is no link, or it takes nothing any more."""
         try:
             async with asyncio.timeout(SEND_WAIT_S_MAX):
-                while self._client is not None and len(self._unacknowledged) >= UNACKNOWLEDGED_MAX:
+                while self._client is not None and self._unacknowledged.count >= UNACKNOWLEDGED_MAX:
                     await self._unacknowledged.wait_fewer()
         except TimeoutError as error:
             raise ConnectionError("the broker acknowledges nothing any more") from error
