@@ -1,0 +1,52 @@
+"""The gateway's time: it never goes back, survives a boot in 1970, and believes the CCS within bounds (P23)."""
+
+from doorward.kit.clock import Clock
+from doorward.spg.rules.facts import DAY_US, US
+
+CORRECTION_US_MAX = 60 * US
+"""How far one word of the CCS moves a clock that is trusted already."""
+GAP_US_MAX = 400 * DAY_US
+"""A wall clock further than this ahead of the stored maximum is not believed without the CCS."""
+
+
+class GatewayClock:
+    """Stored maximum + monotonic time, corrected by the CCS (a :class:`~doorward.spg.ports.TrustedClock`).
+
+    ``base`` is the machine's own clock. Before :meth:`resume` the time is the base's and not trusted.
+    It becomes trusted by the CCS's word, or at a restart where the base is plausible: not before the
+    latest time that the store has seen.
+    """
+
+    def __init__(self, base: Clock) -> None:
+        self._base = base
+        self._offset_us = 0
+        self._last_us = 0
+        self._trusted = False
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the time may decide about third-party traffic."""
+        return self._trusted
+
+    def resume(self, latest_us: int) -> None:
+        """Go on from the latest time that the store has seen (0: a new store)."""
+        base_us = self._base.now_us()
+        self._trusted = 0 < latest_us <= base_us <= latest_us + GAP_US_MAX
+        self._offset_us = max(0, latest_us - base_us)
+        self._last_us = max(latest_us, base_us + self._offset_us)
+
+    def now_us(self) -> int:
+        """Return UTC microseconds; never less than before."""
+        self._last_us = max(self._last_us, self._base.now_us() + self._offset_us)
+        return self._last_us
+
+    def hear(self, at_us: int) -> None:
+        """Believe the CCS: wholly the first time after an untrusted start, by at most a minute later on.
+
+        A correction backwards lets the clock stand still until time has caught up.
+        """
+        error_us = at_us - (self._base.now_us() + self._offset_us)
+        if self._trusted:
+            error_us = max(-CORRECTION_US_MAX, min(CORRECTION_US_MAX, error_us))
+        self._offset_us += error_us
+        self._trusted = True
