@@ -52,18 +52,23 @@ def _allows(permit: DevicePermit, operation: Operation) -> bool:
 
 
 def require_within(
-    bounds: Bounds, body: Mapping[str, object], start_us: int, until_us: int, timezone: str
+    bounds: Bounds,
+    operation: Operation,
+    body: Mapping[str, object],
+    start_us: int,
+    until_us: int,
+    timezone: str,
 ) -> None:
-    """Raise ``outside-customer-limits`` with the field, unless ``body`` and times are inside ``bounds``."""
+    """Raise ``outside-customer-limits`` with the field, unless ``body`` and times are inside ``bounds``.
+
+    ``celsius`` of an ``offset`` is a difference and bounded by ``offset_max``, otherwise a temperature.
+    """
     _between(body.get("watts"), bounds.watts_min, bounds.watts_max, "W", "/body/watts")
-    _between(body.get("celsius"), bounds.celsius_min, bounds.celsius_max, "°C", "/body/celsius")
-    offset = body.get("offset")
-    if bounds.offset_max is not None and isinstance(offset, (int, float)) and abs(offset) > bounds.offset_max:
-        raise Refused(
-            Reason.OUTSIDE_CUSTOMER_LIMITS,
-            f"an offset of {offset} °C is beyond the customer's ±{bounds.offset_max} °C",
-            field="/body/offset",
-        )
+    if operation is Operation.OFFSET:
+        most = bounds.offset_max
+        _between(body.get("celsius"), None if most is None else -most, most, "°C", "/body/celsius")
+    else:
+        _between(body.get("celsius"), bounds.celsius_min, bounds.celsius_max, "°C", "/body/celsius")
     if bounds.hours_max is not None and until_us and until_us - start_us > bounds.hours_max * HOUR_US:
         raise Refused(
             Reason.OUTSIDE_CUSTOMER_LIMITS,

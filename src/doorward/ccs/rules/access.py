@@ -54,7 +54,9 @@ def authorise(caller: Caller, draft: Draft, place: Place | None, grant: Grant | 
         _require_live(place, grant, now_us)
         start_us = draft.start_us or now_us
         for permit in permits if ask.scope is Scope.DEVICE else ():
-            require_within(permit.bounds, draft.body, start_us, draft.until_us, grant.document.timezone)
+            require_within(
+                permit.bounds, ask.operation, draft.body, start_us, draft.until_us, grant.document.timezone
+            )
     return Granted(caller=caller, draft=draft, place=place, grant=grant, permits=permits)
 
 
