@@ -25,7 +25,7 @@ if command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" -eq 0 ] || sudo -n true 
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
       apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   }
-  install_them 2>/dev/null || { "${as_root[@]}" apt-get update -qq; install_them; }
+  install_them 2>/dev/null || { "${as_root[@]}" apt-get update -qq && install_them; } || true
   have_postgresql && have_mosquitto && exit 0
 fi
 
