@@ -30,7 +30,7 @@ from doorward.ccs.rules import limits
 from doorward.ccs.rules.asking import Ask
 from doorward.ccs.rules.facts import RAW_NULL, Event, JournalRow, LimitLog, Request, StepRecord
 from doorward.ccs.rules.formats import Catalogue
-from doorward.ccs.rules.identity import TokenReader
+from doorward.ccs.rules.identity import TokenReader, scope_missing
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after
 from doorward.ccs.switchboard import Switchboard, judge_counter
@@ -68,6 +68,15 @@ class Frame:
 
     gateway: str
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Somebody asks for a request with a live token, and by which channel its answer would leave."""
+
+    token: str
+    request: str
+    channel: str
 
 
 @dataclass(slots=True)
@@ -122,7 +131,7 @@ class Journey:
         self.asks: Gatherer[Ask, Verdict] = Gatherer(self._accept, **bounds)
         self._frames: Gatherer[Frame, None] = Gatherer(self._take, **bounds)
         self._ready: Gatherer[str, None] = Gatherer(self._dispatch, **bounds)
-        self._fetches: Gatherer[tuple[str, str], Request] = Gatherer(self._hand_over, **bounds)
+        self._fetches: Gatherer[Fetch, Request] = Gatherer(self._hand_over, **bounds)
 
     # ---- the way out --------------------------------------------------------------------------------
 
@@ -334,7 +343,7 @@ class Journey:
             self.switchboard.post(gateway, Ack(seqs=seqs))
         self.waiters.tell(taken.ended)
         if taken.events:
-            self.pushing.look()
+            self.pushing.look({event.party for event in taken.events})
             await self._hint(taken)
         for gateway in taken.hellos:
             await self.greet(gateway)
@@ -522,39 +531,45 @@ class Journey:
 
     # ---- hand over to one who asks --------------------------------------------------------------------
 
-    def fetch(self, token: str, request: str) -> "asyncio.Future[Request]":
+    def fetch(self, token: str, request: str, channel: str = "fetch") -> "asyncio.Future[Request]":
         """Return a request as its third party may see it now.
 
         The result is in it only if the target was authenticated and authorised in this transaction, which
-        is the moment of S1.12–S1.17. Raises ``not-found`` for another party's or no request.
+        is the moment of S1.12–S1.17; ``channel`` says in the journal how it left. Raises ``not-found`` for
+        another party's or no request, ``scope-missing`` where a token that may not monitor asks by itself
+        (it may ``wait`` for what it sent).
         """
-        return self._fetches.ask((token, request))
+        return self._fetches.ask(Fetch(token, request, channel))
 
-    async def _hand_over(self, asked: list[tuple[str, str]]) -> list[Request | Exception]:
+    async def _hand_over(self, asked: list[Fetch]) -> list[Request | Exception]:
         return await self.store.write(lambda books: self._authorise_again(books, asked))
 
-    async def _authorise_again(self, books: Books, asked: list[tuple[str, str]]) -> list[Request | Exception]:
+    async def _authorise_again(self, books: Books, asked: list[Fetch]) -> list[Request | Exception]:
         callers = await authenticate_all(
-            books, self.tokens, [token for token, _ in asked], self.clock.now_us()
+            books, self.tokens, [fetch.token for fetch in asked], self.clock.now_us()
         )
-        found = await books.requests({id for _, id in asked}, lock=True)
+        found = await books.requests({fetch.request for fetch in asked}, lock=True)
         places, grants = await targets(books, found.values(), self.clock.now_us())
         now_us = self.clock.now_us()
         answers: list[Request | Exception] = []
         changed: dict[str, Request] = {}
         rows: list[JournalRow] = []
-        for (_, id), caller in zip(asked, callers, strict=True):
-            request = changed.get(id) or found.get(id)
+        for fetch, caller in zip(asked, callers, strict=True):
+            request = changed.get(fetch.request) or found.get(fetch.request)
             if isinstance(caller, Refused):
                 answers.append(caller)
+            elif fetch.channel != "wait" and "monitor" not in caller.scopes:
+                answers.append(scope_missing("monitor"))
             elif request is None or request.party != caller.party.id:
                 answers.append(Refused(Reason.NOT_FOUND))
             elif not request.taken_us:
                 answers.append(request)
             else:
                 place, grant = places.get(request.service_point), grants.get(pair_of(request))
-                after_it, steps = way_back.hand_over(request, caller.party, place, grant, "fetch", now_us)
-                answers.append(close_hand_over(after_it, steps, "fetch", now_us, changed, rows))
+                after_it, steps = way_back.hand_over(
+                    request, caller.party, place, grant, fetch.channel, now_us
+                )
+                answers.append(close_hand_over(after_it, steps, fetch.channel, now_us, changed, rows))
         await books.update_requests(list(changed.values()))
         await books.write_journal(rows)
         return answers

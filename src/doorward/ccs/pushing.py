@@ -7,6 +7,7 @@ again (S1.12–S1.14); a thin notice carries no customer data, a full push does.
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -20,6 +21,7 @@ from doorward.ccs.rules import access
 from doorward.ccs.rules.facts import Endpoint, Event, Grant, JournalRow, Party, Place, Request, StepRecord
 from doorward.ccs.terms import Terms
 from doorward.ccs.views import event_view, result_data
+from doorward.ccs.waiting import Waiters
 from doorward.kit.clock import Clock
 from doorward.wire.reasons import Refused
 from doorward.wire.steps import Outcome, Step
@@ -63,10 +65,16 @@ class Pushing:
         self._rng = rng
         self._terms = terms
         self._wake = asyncio.Event()
+        self.news = Waiters()
+        """Who follows a feed by a stream, by third party."""
 
-    def look(self) -> None:
-        """Something may be due."""
+    def look(self, parties: Iterable[str] | None = None) -> None:
+        """Something may be due, and is news to these third parties (``None``: to anybody)."""
         self._wake.set()
+        if parties is None:
+            self.news.wake_all()
+        else:
+            self.news.tell(parties)
 
     async def run(self, idle_s: float = 1.0) -> None:
         """Push what is due until cancelled; looks at least every ``idle_s``."""

@@ -62,5 +62,5 @@ def verify(document: str, keys: dict[str, dict[str, str]], typ: str) -> bytes:
         key = key_from_jwk(keys[header["kid"]])
         key.verify(unb64url(mac), f"{head}.{body}".encode())
         return unb64url(body)
-    except (ValueError, KeyError, TypeError, InvalidSignature) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidSignature) as error:
         raise Refused(Reason.SIGNATURE_INVALID, f"signature does not verify: {error!r}") from None

@@ -18,6 +18,13 @@ LASTS_US_MAX = 7 * 24 * 3600 * US
 """How long a control may last (a programme runs for days)."""
 DEADLINE_US_MAX = 24 * 3600 * US
 TEXT_CHARS_MAX = 64
+SIGNATURE_CHARS_MAX = 8 * 1024
+BODY_BYTES_MAX = 16 * 1024
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are no JSON, and for text that is no UTF-8."""
+
+_NAMES = ("service_point", "device", "campaign", "key", "format", "start", "until", "deadline", "signature")
+_CHARS_MAX = MappingProxyType({"format": 180, "signature": SIGNATURE_CHARS_MAX})
 
 _WIDE = MappingProxyType(
     {
@@ -79,13 +86,27 @@ _object = msgspec.json.Decoder(dict[str, object])
 def read_ask(raw: bytes) -> AskBody:
     """Decode a request; raise ``body-malformed`` with the field that is wrong."""
     try:
-        return _bodies.decode(raw)
-    except msgspec.DecodeError as error:
+        ask = _bodies.decode(raw)
+    except NOT_JSON as error:
         raise malformed(error) from None
+    for name in _NAMES:
+        check_name(getattr(ask, name), name)
+    return ask
 
 
-def malformed(error: msgspec.DecodeError) -> Refused:
+def check_name(text: str, name: str) -> None:
+    """Raise ``body-malformed`` unless ``text`` can be an id: short, and nothing that cannot be printed."""
+    if len(text) > _CHARS_MAX.get(name, TEXT_CHARS_MAX):
+        most = _CHARS_MAX.get(name, TEXT_CHARS_MAX)
+        raise Refused(Reason.BODY_MALFORMED, f"at most {most} characters", field=f"/{name}")
+    if not text.isprintable():
+        raise Refused(Reason.BODY_MALFORMED, "holds a character that cannot be printed", field=f"/{name}")
+
+
+def malformed(error: Exception) -> Refused:
     """Turn msgspec's words into ours: the sentence, and the place as a JSON pointer."""
+    if not isinstance(error, msgspec.DecodeError):
+        return Refused(Reason.BODY_MALFORMED, "the text is no UTF-8")
     text = str(error)
     place = _POINTER.search(text)
     field = ""
@@ -108,9 +129,7 @@ def draft(ask: AskBody, key: str, body_hash: str, now_us: int) -> Draft:
     Raises ``body-malformed`` or ``deadline-passed`` with the field.
     """
     _aim(ask)
-    for name, value in (("campaign", ask.campaign), ("key", key), ("service_point", ask.service_point)):
-        if len(value) > TEXT_CHARS_MAX:
-            raise Refused(Reason.BODY_MALFORMED, f"at most {TEXT_CHARS_MAX} characters", field=f"/{name}")
+    check_name(key, "key")
     start_us, until_us = _span(ask, now_us)
     deadline_us = _time(ask.deadline, "/deadline") if ask.deadline else 0
     if deadline_us and deadline_us <= now_us:
@@ -120,8 +139,8 @@ def draft(ask: AskBody, key: str, body_hash: str, now_us: int) -> Draft:
     if start_us and deadline_us and deadline_us <= start_us:
         raise Refused(Reason.BODY_MALFORMED, "the deadline is before the start", field="/deadline")
     try:
-        body = _object.decode(ask.body)
-    except msgspec.DecodeError:
+        body = _object.decode(bounded(ask.body))
+    except NOT_JSON:
         raise Refused(Reason.BODY_MALFORMED, "must be an object", field="/body") from None
     return Draft(
         ask=ask,
@@ -132,6 +151,14 @@ def draft(ask: AskBody, key: str, body_hash: str, now_us: int) -> Draft:
         until_us=until_us,
         deadline_us=deadline_us,
     )
+
+
+def bounded(body: msgspec.Raw) -> msgspec.Raw:
+    """Return the body of a request, or raise ``body-too-large``."""
+    size = len(memoryview(body))
+    if size > BODY_BYTES_MAX:
+        raise Refused(Reason.BODY_TOO_LARGE, f"the body has {size} bytes of {BODY_BYTES_MAX}", field="/body")
+    return body
 
 
 def _aim(ask: AskBody) -> None:

@@ -100,4 +100,9 @@ def authenticate(
 def require_scope(caller: Caller, scope: str) -> None:
     """Raise ``scope-missing`` unless the caller's token carries ``scope``."""
     if scope not in caller.scopes:
-        raise Refused(Reason.SCOPE_MISSING, f"this needs the scope {scope!r}")
+        raise scope_missing(scope)
+
+
+def scope_missing(scope: str) -> Refused:
+    """Return the refusal of a token without ``scope``."""
+    return Refused(Reason.SCOPE_MISSING, f"this needs the scope {scope!r}")
