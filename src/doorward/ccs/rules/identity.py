@@ -66,7 +66,7 @@ class TokenReader:
     def _verified(self, token: str) -> Claims:
         try:
             claims = _claims.decode(signatures.verify(token, self._keys, TOKEN_TYP))
-        except (Refused, msgspec.DecodeError):
+        except (Refused, msgspec.DecodeError, UnicodeDecodeError):
             raise Refused(Reason.NOT_AUTHENTICATED, "the access token is not one of ours") from None
         if claims.iss != self._issuer or claims.aud != self._audience:
             raise Refused(Reason.NOT_AUTHENTICATED, "the access token is for another audience")
