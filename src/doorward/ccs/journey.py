@@ -22,7 +22,7 @@ from doorward.ccs import way_back, way_out
 from doorward.ccs.callers import authenticate_all, authenticate_one, pair_of, targets
 from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.notices import take_notices
-from doorward.ccs.ports import Books, Claim, LeaseLost, Link, Notifier, Store
+from doorward.ccs.ports import Books, Claim, CommitUnsure, LeaseLost, Link, Notifier, Store
 from doorward.ccs.provisioning import greeting
 from doorward.ccs.pushing import Pushing
 from doorward.ccs.refusals import RefusalMeter, attempt_row
@@ -91,6 +91,7 @@ class Taken:
     applied: dict[str, int] = field(default_factory=dict)
     acks: dict[str, list[int]] = field(default_factory=dict)
     hellos: list[str] = field(default_factory=list)
+    heard: list[tuple[str, str]] = field(default_factory=list)
     room: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
 
@@ -138,7 +139,11 @@ class Journey:
     async def _accept(self, asks: list[Ask]) -> list[Verdict | Exception]:
         """S1.01–S1.04, S2.03–S2.05: one transaction decides and records a batch; then the doors answer."""
         batch = Batch(asks, self.tokens)
-        verdicts, told = await self.store.write(lambda books: self._decide(books, batch))
+        try:
+            verdicts, told = await self.store.write(lambda books: self._decide(books, batch))
+        except CommitUnsure:
+            # Whether it went in is seen by its ids when it is tried once more.
+            verdicts, told = await self.store.write(lambda books: self._decide(books, batch))
         gateways = {
             verdict.request.gateway
             for verdict in verdicts
@@ -173,7 +178,7 @@ class Journey:
         entries: "list[Entry | Declined | Accepted]",
         logs: dict[str, LimitLog],
     ) -> "list[Entry | Declined | Accepted]":
-        """Insert; whoever's key another transaction committed meanwhile gets that one's answer instead."""
+        """Insert; what is there already (same key, or an unsure commit that went in) is answered as it is there."""
         wanted = [each.request for each in entries if isinstance(each, Entry)]
         won = await books.insert_requests(wanted)
         lost = [request for request in wanted if request.id not in won]
@@ -181,8 +186,11 @@ class Journey:
             return entries
         for request in lost:
             uncharge(logs, request, way_out.CHARGE)
-        found = await books.requests_by_key({(request.party, request.key) for request in lost})
-        return batch.losers(entries, won, found)
+        ours = await books.requests({request.id for request in lost})
+        theirs = await books.requests_by_key(
+            {(request.party, request.key) for request in lost if request.key}
+        )
+        return batch.losers(entries, won, ours, theirs)
 
     async def _write(
         self,
@@ -347,7 +355,8 @@ class Journey:
             await self._hint(taken)
         for gateway in taken.hellos:
             await self.greet(gateway)
-        self.dispatch_to(taken.room)
+        room = {gateway for gateway, id in taken.heard if self.switchboard.took(gateway, id)}
+        self.dispatch_to(taken.room | room)
         return [None] * len(frames)
 
     async def _learn(self, gateways: Iterable[str]) -> None:
@@ -436,8 +445,7 @@ class Journey:
             refusal = Refused(Reason.FORGED, f"speaks of request {message.id}, which is not this gateway's")
             taken.rows.extend(self._attempt(gateway, refusal))
             return
-        if self.switchboard.took(gateway, request.id):
-            taken.room.add(gateway)
+        taken.heard.append((gateway, request.id))
         was_here = bool(request.at_gateway_us)
         if isinstance(message, ReceiptMessage):
             changed, steps = way_back.take_receipt(request, message)

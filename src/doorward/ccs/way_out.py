@@ -304,15 +304,18 @@ class Batch:
         self,
         entries: "Sequence[Entry | Declined | Accepted]",
         won: set[str],
-        found: Mapping[Pair, Request],
+        ours: Mapping[str, Request],
+        theirs: Mapping[Pair, Request],
     ) -> "list[Entry | Declined | Accepted]":
-        """Replace entries whose key another transaction committed first by what that one recorded."""
+        """Replace entries that did not go in by what is there: ours by id, or another's with the same key."""
         made: list[Entry | Declined | Accepted] = []
         for at, each in enumerate(entries):
-            if isinstance(each, Entry) and each.request.id not in won:
-                made.append(self._same_or_conflict(at, found[each.request.party, each.request.key]))
-            else:
+            if not isinstance(each, Entry) or each.request.id in won:
                 made.append(each)
+            elif each.request.id in ours:
+                made.append(Accepted(ours[each.request.id], each.ticket))
+            else:
+                made.append(self._same_or_conflict(at, theirs[each.request.party, each.request.key]))
         return made
 
 
