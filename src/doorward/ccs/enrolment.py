@@ -9,7 +9,7 @@ import hmac
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
+from enum import Enum
 
 import msgspec
 
@@ -42,10 +42,10 @@ SENTENCE = "The enrolment code is not valid, or not any more."
 
 
 class Verdict(Enum):
-    """What a code and a key amount to."""
+    """What a code and a key amount to; the value goes into the journal."""
 
-    FIRST = auto()
-    AGAIN = auto()
+    FIRST = ""
+    AGAIN = "the same code and key again"
     WRONG = "unknown gateway or wrong code"
     EXPIRED = "the code has run out"
     REVOKED = "the gateway is revoked"
@@ -157,55 +157,32 @@ class Enrolment:
         if not is_gateway_id(ask.gateway):
             raise Refused(Reason.BODY_MALFORMED, "this cannot name a gateway", field="/gateway")
         hashed, key = code_hash(ask.code), key_hash(csr_key(ask.csr))
+        now_us = self._clock.now_us()
+        message = uuid7(now_us, self._rng)
 
         async def look(books: Books) -> Verdict:
             found = (await books.gateways([ask.gateway])).get(ask.gateway)
-            return judge(found, hashed, key, self._clock.now_us())
+            return judge(found, hashed, key, now_us)
 
-        certificate = fingerprint = ""
-        if (await self._store.read(look)).is_yes:  # only then is a signature worth its time
-            certificate, fingerprint = await self._sign(ask.csr, ask.gateway)
+        seen = await self._store.read(look)
+        # only a good code is worth a signature
+        certificate, fingerprint = await self._sign(ask.csr, ask.gateway) if seen.is_yes else ("", "")
 
-        async def step(books: Books) -> tuple[Verdict, Gateway | None]:
-            now_us = self._clock.now_us()
+        async def step(books: Books) -> Gateway | None:
             found = (await books.gateways([ask.gateway], lock=True)).get(ask.gateway)
-            verdict = judge(found, hashed, key, now_us)
-            if found is None or not verdict.is_yes or not certificate:
-                verdict = Verdict.WRONG if verdict.is_yes else verdict
-                await books.write_journal([self._row(ask.gateway, verdict, now_us)])
-                return verdict, None
+            verdict = judge(found, hashed, key, now_us) if seen.is_yes else seen
+            await books.write_journal([_row(message, ask.gateway, verdict, now_us)])
+            if found is None or not verdict.is_yes:
+                return None
             taken = _taken_in(found, verdict, fingerprint, spent_hash(hashed, key))
             await books.put_gateways([taken])
-            await books.write_journal([self._row(ask.gateway, verdict, now_us)])
-            return verdict, taken
+            return taken
 
-        _, gateway = await self._store.write(step)
+        gateway = await self._store.write(step)
         if gateway is None:
             raise Refused(Reason.NOT_AUTHENTICATED, SENTENCE, field="/code")
         self._joined(gateway)
         return self._answer(gateway, certificate)
-
-    def _row(self, gateway: str, verdict: Verdict, now_us: int) -> JournalRow:
-        record = StepRecord(at_us=now_us, step=Step.ENROLLED)
-        if verdict is Verdict.AGAIN:
-            record = msgspec.structs.replace(record, detail="the same code and key again")
-        elif not verdict.is_yes:
-            record = StepRecord(
-                at_us=now_us,
-                step=Step.ENROLLED,
-                outcome=Outcome.REFUSED,
-                reason=Reason.NOT_AUTHENTICATED,
-                detail=str(verdict.value),
-            )
-        return JournalRow(
-            message=uuid7(now_us, self._rng),
-            at_us=now_us,
-            party="",
-            service_point="",
-            gateway=gateway,
-            device="",
-            steps=[record],
-        )
 
     def _answer(self, gateway: Gateway, certificate: str) -> EnrolAnswer:
         mac_key = gateway_key(self._enrolling.master, gateway.id, gateway.key_generation)
@@ -236,4 +213,19 @@ def _taken_in(gateway: Gateway, verdict: Verdict, fingerprint: str, spent: str) 
         up_counter=0,
         applied_version=0,
         applied_us=0,
+    )
+
+
+def _row(message: str, gateway: str, verdict: Verdict, now_us: int) -> JournalRow:
+    record = StepRecord(at_us=now_us, step=Step.ENROLLED, detail=verdict.value)
+    if not verdict.is_yes:
+        record = msgspec.structs.replace(record, outcome=Outcome.REFUSED, reason=Reason.NOT_AUTHENTICATED)
+    return JournalRow(
+        message=message,
+        at_us=now_us,
+        party="",
+        service_point="",
+        gateway=gateway,
+        device="",
+        steps=[record],
     )
