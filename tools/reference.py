@@ -13,6 +13,7 @@ import msgspec
 
 from doorward.ccs.engines.standard_formats import standard_formats
 from doorward.ccs.rules.formats import Format
+from doorward.ccs.rules.lifecycle import TABLE, State
 from doorward.wire import messages
 from doorward.wire.reasons import SENTENCES, Reason
 
@@ -29,6 +30,19 @@ def reasons() -> str:
         "Why something was refused, failed, withheld or warned about: the closed list (F20). The API's\n"
         "problems, webhooks, the journal and the gateway's log all use these words.",
         ["| reason | in words |", "|---|---|", *rows],
+    )
+
+
+def lifecycle() -> str:
+    """The life of a request, drawn from its table."""
+    moves = [f"    {at} --> {to}: {event.value}" for (at, event), to in TABLE.items()]
+    ends = [f"    {state} --> [*]" for state in State if state.is_final]
+    return page(
+        "Life of a request",
+        "Drawn from the table in `src/doorward/ccs/rules/lifecycle.py`. Final states never move; an\n"
+        "`UNCONFIRMED` request may later be *settled* once (`DONE` or `NOT_DONE`), when proof arrives.\n"
+        "`EXPIRED` and `CANCELLED` are said only of what was never sent, or when the gateway says so.",
+        ["```mermaid", "stateDiagram-v2", "    [*] --> ACCEPTED", *moves, *ends, "```"],
     )
 
 
@@ -167,6 +181,7 @@ def page(title: str, lead: str, body: list[str]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "lifecycle.md": lifecycle,
     "reasons.md": reasons,
     "formats.md": message_formats,
     "asyncapi.json": asyncapi,
