@@ -25,10 +25,11 @@ from doorward.spg.han.recipe import (
     plan_of,
     state_of,
 )
+from doorward.spg.han.verdict import not_followed
 from doorward.spg.ports import Acted, DeviceFault, DeviceNotice, HanCommand, Reading, Security
 from doorward.wire.messages import ProvisionedDevice
 from doorward.wire.reasons import Reason
-from doorward.wire.vocabulary import OperatingState, Operation
+from doorward.wire.vocabulary import Operation
 
 REQUEST_TIMEOUT_S = 1.0
 CALL_S_MAX = 20.0
@@ -155,7 +156,7 @@ class ModbusAdapter:
             values = await self._values(unit)
             reading = self._reading(unit, values)
             if reading.overridden:
-                return _not_followed(reading, "")
+                return not_followed(reading, "")
             plan = plan_of(unit.model, command, values)
             await self._carry_out(unit, plan)
             return await self._settle(unit, plan)
@@ -281,7 +282,7 @@ class ModbusAdapter:
             reading = self._reading(unit, values)
             unmet = plan.unmet(values, await self._program_if(unit, plan))
             if reading.overridden or (unmet and loop.time() >= end):
-                return _not_followed(reading, unmet)
+                return not_followed(reading, unmet)
             if not unmet:
                 return Acted(followed=True, reading=reading)
             await asyncio.sleep(SETTLE_POLL_S)
@@ -377,16 +378,6 @@ class ModbusAdapter:
                 serial=serial,
             )
         return None
-
-
-def _not_followed(reading: Reading, detail: str) -> Acted:
-    if reading.overridden:
-        reason = Reason.CUSTOMER_OVERRIDE
-    elif reading.state is OperatingState.ERROR:
-        reason = Reason.DEVICE_FAULT
-    else:
-        reason = Reason.DEVICE_NOT_FOLLOWING
-    return Acted(followed=False, reading=reading, reason=reason, detail=detail)
 
 
 def _place_or_none(address: str) -> tuple[str, int, int] | None:
