@@ -36,7 +36,6 @@ async def adapter(heard: Heard) -> AsyncIterator[OcppAdapter]:
         passwords={"guarded": "sesame"},
         answer_s_max=1.0,
         settle_s_max=1.5,
-        settle_s_max=1.0,
     )
     await adapter.start(heard)
     yield adapter
