@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from doorward.ccs.rules import access
-from doorward.ccs.rules.facts import Event, Grant, JournalRow, Party, Place, Request, StepRecord
+from doorward.ccs.rules.facts import RAW_NULL, Event, Grant, JournalRow, Party, Place, Request, StepRecord
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after, event_of_result
 from doorward.kit.ids import uuid7
@@ -252,3 +252,22 @@ def journal_of(request: Request, steps: Steps, now_us: int) -> JournalRow:
         device=request.device,
         steps=steps,
     )
+
+
+def close_hand_over(
+    request: Request, steps: Steps, channel: str, now_us: int
+) -> tuple[Request, Steps, Request]:
+    """Finish a hand-over to one who holds the line.
+
+    Returns the request, all steps, and the request as it may be shown: without the result unless it was
+    handed over just now.
+    """
+    if not steps or steps[-1].step is not Step.HANDING_OVER:
+        return request, steps, without_result(request)
+    over, last = handed_over(request, channel, now_us)
+    return over, [*steps, last], over
+
+
+def without_result(request: Request) -> Request:
+    """Return a request without the customer's data."""
+    return replace(request, result=RAW_NULL)

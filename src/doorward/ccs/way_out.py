@@ -318,6 +318,26 @@ class Batch:
                 made.append(self._same_or_conflict(at, theirs[each.request.party, each.request.key]))
         return made
 
+    def limit_warnings(
+        self, standing: "Sequence[Entry | Declined | Accepted]", now_us: int, rng: random.Random
+    ) -> list[Event]:
+        """F04, F38: one warning for each that was refused for exceeding a limit."""
+        return [
+            warning(
+                ask.id,
+                each.party,
+                each.service_point,
+                each.device,
+                ask.received_us,
+                each.refusal.reason,
+                each.refusal.detail,
+                now_us,
+                rng,
+            )
+            for ask, each in zip(self.asks, standing, strict=True)
+            if isinstance(each, Declined) and each.refusal.reason is Reason.LIMIT_EXCEEDED
+        ]
+
 
 def body_hash(text: object, ask: Ask) -> str:
     """Return the hash under which a repeated key is recognised: of the canonical body."""

@@ -1,0 +1,84 @@
+"""What is sent to gateways: is access still there, is the charge still fresh, which try is it."""
+
+import random
+
+from msgspec.structs import replace
+
+from doorward.ccs import way_back, way_out
+from doorward.ccs.callers import pair_of
+from doorward.ccs.ports import Books, Pair
+from doorward.ccs.rules import limits
+from doorward.ccs.rules.facts import Grant, JournalRow, Request, StepRecord
+from doorward.ccs.rules.lifecycle import Event as Move
+from doorward.ccs.rules.lifecycle import State, after
+from doorward.ccs.terms import Terms
+from doorward.wire.reasons import Reason
+from doorward.wire.steps import Actor, Step
+from doorward.wire.vocabulary import Operation
+
+
+def needs_grant(request: Request) -> bool:
+    """Whether a live grant is needed to send: letting go always passes."""
+    return request.operation is not Operation.RELEASE and not request.cancel_asked
+
+
+async def charge_again(
+    books: Books, ready: list[Request], terms: Terms, now_us: int
+) -> tuple[list[Request], list[JournalRow]]:
+    """Settle and charge anew what waited too long after its charge; what does not fit now waits on.
+
+    Returns what may be sent, and journal rows for what was charged anew.
+    """
+    stale = {request.id: request for request in ready if is_stale(request, now_us)}
+    if not stale:
+        return ready, []
+    places = await books.places({request.service_point for request in stale.values()}, now_us)
+    tiers = await books.tiers()
+    logs = await books.lock_limits({key for request in stale.values() for key in way_out.limit_keys(request)})
+    fit, wait, rows = [request for request in ready if request.id not in stale], [], []
+    for request in stale.values():
+        place = places.get(request.service_point)
+        if place is None:
+            continue
+        way_out.uncharge(logs, request, request.charged)
+        held = way_out.accounts(request.party, place, tiers[request.tier], logs, terms)
+        moment = limits.earliest(held, request.charged, now_us)
+        if moment > now_us + limits.TICK_US:
+            wait.append(replace(request, ready_us=moment, charge_us=0))
+            continue
+        ticket = limits.admit(held, request.charged, now_us)
+        fit.append(replace(request, charge_us=ticket.charge_us))
+        rows.append(way_back.journal_of(request, [StepRecord(at_us=now_us, step=Step.RECHARGED)], now_us))
+    await books.write_limits(list(logs.values()))
+    await books.update_requests(wait)
+    return fit, rows
+
+
+def is_stale(request: Request, now_us: int) -> bool:
+    """Whether a request has waited so long that its charge no longer says when it is sent."""
+    return bool(request.charged) and not request.sent_us and now_us - request.charge_us > limits.STALE_US
+
+
+def send(
+    request: Request, grants: dict[Pair, Grant], terms: Terms, rng: random.Random, now_us: int
+) -> tuple[Request, list[StepRecord], bool]:
+    """Return what a ready request becomes, why, and whether it is sent (S1.05, S2.06)."""
+    grant = grants.get(pair_of(request))
+    if needs_grant(request) and (grant is None or grant.state != "live"):
+        return *way_back.cancel(request, now_us, Actor.CCS, Reason.ACCESS_DISABLED), False
+    if request.cancel_asked and State(request.state).is_final and request.until_us <= now_us:
+        return replace(request, ready_us=None), [], False
+    sent = replace(
+        request,
+        state=after(State(request.state), Move.SEND) or request.state,
+        attempt=request.attempt + 1,
+        sent_us=request.sent_us or now_us,
+        ready_us=now_us + _pause_us(request.attempt, terms, rng),
+    )
+    return sent, way_out.sent_steps(sent, now_us), True
+
+
+def _pause_us(attempt: int, terms: Terms, rng: random.Random) -> int:
+    """Return how long to wait for a receipt before the next try: exponential, with jitter, bounded."""
+    full_us = min(terms.resend_max_us, terms.resend_first_us << min(attempt, 16))
+    return int(full_us * (0.5 + rng.random() / 2))

@@ -1,0 +1,151 @@
+"""What the messages of gateways come to: each has its effect on what the journey will write in one go."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from doorward.ccs import way_back
+from doorward.ccs.refusals import RefusalMeter, attempt_row
+from doorward.ccs.rules.facts import Event, JournalRow, Request, StepRecord
+from doorward.ccs.rules.lifecycle import Event as Move
+from doorward.ccs.rules.lifecycle import State, after
+from doorward.ccs.switchboard import judge_counter
+from doorward.kit.ids import uuid7
+from doorward.wire.messages import Applied, Attempt, FrameUp, Hello, Known, Receipt, Result, Up
+from doorward.wire.reasons import Reason, Refused
+from doorward.wire.steps import Outcome, Step
+
+Mark = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a batch of frames comes to: gathered in the transaction, acted on after its commit."""
+
+    requests: dict[str, Request] = field(default_factory=dict)
+    changed: dict[str, Request] = field(default_factory=dict)
+    steps: dict[str, list[StepRecord]] = field(default_factory=dict)
+    rows: list[JournalRow] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    applied: dict[str, int] = field(default_factory=dict)
+    acks: dict[str, list[int]] = field(default_factory=dict)
+    hellos: list[str] = field(default_factory=list)
+    heard: list[tuple[str, str]] = field(default_factory=list)
+    room: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+
+    def keep(self, request: Request, steps: list[StepRecord]) -> None:
+        """A request has become this, for these reasons."""
+        self.requests[request.id] = self.changed[request.id] = request
+        self.steps.setdefault(request.id, []).extend(steps)
+
+    def journal(self, now_us: int) -> list[JournalRow]:
+        """All rows that this batch writes."""
+        explained = [
+            way_back.journal_of(self.requests[id], steps, now_us) for id, steps in self.steps.items()
+        ]
+        return [*self.rows, *explained]
+
+
+def requests_in(message: Up) -> Iterable[str]:
+    """Return the ids of the requests that a gateway's message is about."""
+    if isinstance(message, Receipt | Result):
+        return (message.id,)
+    return message.unknown if isinstance(message, Known) else ()
+
+
+class Taking:
+    """The effects of one batch of frames, at one moment."""
+
+    def __init__(self, refusals: RefusalMeter, rng: random.Random, now_us: int) -> None:
+        self._refusals = refusals
+        self._rng = rng
+        self._now_us = now_us
+        self.taken = Taken()
+
+    def attempt(self, gateway: str, refusal: Refused, *, party: str = "", device: str = "") -> None:
+        """Record that something came which must not have (F24), unless there is a flood of it."""
+        if self._refusals.admits(gateway, refusal.reason, self._now_us):
+            row = attempt_row(
+                uuid7(self._now_us, self._rng),
+                gateway,
+                refusal.reason,
+                refusal.detail,
+                self._now_us,
+                party=party,
+                device=device,
+            )
+            self.taken.rows.append(row)
+
+    def fresh(self, frames: Sequence[FrameUp], marks: dict[str, Mark]) -> list[FrameUp]:
+        """Return the frames that were not seen before, and raise the marks; replays are recorded."""
+        new = []
+        for frame in frames:
+            mark = marks.get(frame.gateway, (0, 0))
+            try:
+                if judge_counter(mark, (frame.epoch, frame.counter)):
+                    marks[frame.gateway] = (frame.epoch, frame.counter)
+                    new.append(frame)
+            except Refused as refusal:
+                self.attempt(frame.gateway, refusal)
+        return new
+
+    def take(self, gateway: str, message: Up) -> None:
+        """Let one message have its effect. What a gateway numbers is acknowledged after the commit.
+
+        Notices of devices are decided together, by :func:`~doorward.ccs.notices.take_notices`.
+        """
+        if isinstance(message, Hello):
+            self.taken.hellos.append(gateway)
+            return
+        self.taken.acks.setdefault(gateway, []).append(message.seq)
+        if isinstance(message, Receipt | Result):
+            self._about(gateway, message)
+        elif isinstance(message, Applied):
+            self.taken.applied[gateway] = max(message.version, self.taken.applied.get(gateway, 0))
+        elif isinstance(message, Attempt):
+            refusal = Refused(message.reason, message.detail)
+            self.attempt(gateway, refusal, party=message.party, device=message.device)
+        elif isinstance(message, Known):
+            for id in message.unknown:
+                self._unknown_there(gateway, id)
+
+    def _about(self, gateway: str, message: Receipt | Result) -> None:
+        request = self.taken.requests.get(message.id)
+        if request is None or request.gateway != gateway:
+            self.attempt(
+                gateway,
+                Refused(Reason.FORGED, f"speaks of request {message.id}, which is not this gateway's"),
+            )
+            return
+        self.taken.heard.append((gateway, request.id))
+        if isinstance(message, Receipt):
+            changed, steps = way_back.take_receipt(request, message)
+        else:
+            changed, steps = way_back.take_result(request, message, self._now_us)
+        if not steps:
+            return
+        self.taken.keep(changed, steps)
+        if changed.final_us == self._now_us or changed.settlement != request.settlement:
+            self.taken.ended.add(request.id)
+            self.taken.events.append(way_back.result_event(changed, self._now_us, self._rng))
+        elif changed.at_gateway_us and not request.at_gateway_us:
+            self.taken.events.append(way_back.receipt_event(changed, self._now_us, self._rng))
+
+    def _unknown_there(self, gateway: str, id: str) -> None:
+        """The gateway never had it: send it again, or settle what was unconfirmed."""
+        request = self.taken.requests.get(id)
+        if request is None or request.gateway != gateway:
+            return
+        state = after(State(request.state), Move.UNKNOWN_THERE)
+        if state is not None:
+            self.taken.room.add(gateway)
+            lost = StepRecord(
+                at_us=self._now_us, step=Step.PASSED_TO_GATEWAY, outcome=Outcome.FAILED, detail="lost"
+            )
+            self.taken.keep(replace(request, state=state, ready_us=self._now_us), [lost])
+        elif request.state == State.UNCONFIRMED and not request.settlement:
+            settled = StepRecord(at_us=self._now_us, step=Step.SETTLED, detail="NOT_DONE")
+            self.taken.keep(replace(request, settlement="NOT_DONE"), [settled])
