@@ -33,7 +33,7 @@ class Street:
                 "name": name,
                 "device_class": kind,
                 "protocol": "modbus",
-                "actuation_file": self.folder / f"{name}.jsonl",
+                "actuation_file": str(self.folder / f"{name}.jsonl"),
                 "serial": f"SN-{name}"[:16],
                 **how,
             }

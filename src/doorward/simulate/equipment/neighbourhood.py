@@ -48,7 +48,7 @@ class DeviceConfiguration(
     name: str
     device_class: DeviceClass
     protocol: Literal["modbus", "ocpp1.6", "ocpp2.0.1"]
-    actuation_file: Path
+    actuation_file: str
     host: str = "127.0.0.1"
     port: int = 0
     bus: str = ""
@@ -141,7 +141,7 @@ class Neighbourhood:
             raise ValueError(f"device '{device.name}' is there twice")
         if (device.device_class is DeviceClass.EV_CHARGER) == (device.protocol == "modbus"):
             raise ValueError(f"device '{device.name}': an ev_charger speaks OCPP, everything else Modbus")
-        file = ActuationFile(device.actuation_file, device.name, self._clock.now_us)
+        file = ActuationFile(Path(device.actuation_file), device.name, self._clock.now_us)
         self._files.append(file)
         rng = random.Random(f"{device.seed}/{device.name}")  # seeded: the same file plays the same again
         appliance = CLASSES[device.device_class](device.name, device.serial, file, rng, device.parameters)
