@@ -1,0 +1,117 @@
+"""Accepting: idempotency keys, exact limits, the request itself, and the journal."""
+
+import sys
+from array import array
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Select, select
+
+from doorward.ccs.engines import tables as t
+from doorward.ccs.engines.sql import SKIP, Flavour, Row, Statement, inserting, locked, updating
+from doorward.ccs.engines.store.base import DAY_US, Part
+from doorward.ccs.engines.store.rows import RowsOf
+from doorward.ccs.ports import Pair
+from doorward.ccs.rules.facts import JournalRow, LimitLog, Request
+from doorward.kit.ids import time_of_us
+
+REQUEST = RowsOf(Request, t.request)
+JOURNAL = RowsOf(JournalRow, t.journal)
+MS = 1000
+
+BY_KEY = Statement(
+    lambda f: select(*REQUEST.columns).where(f.any_pair(t.request.c.party, t.request.c.key, "pairs")),
+    "pairs",
+)
+INSERT_REQUESTS = inserting(t.request, REQUEST.names, SKIP, returning="id")
+
+MAKE_LIMITS = inserting(t.limit_log, ("key", "times"), SKIP)
+
+
+def _limits(flavour: Flavour) -> Select[Any]:
+    return select(t.limit_log).where(flavour.any_of(t.limit_log.c.key, "keys")).order_by(t.limit_log.c.key)
+
+
+LOCK_LIMITS = Statement(lambda f: locked(_limits(f)), "keys")
+READ_LIMITS = Statement(_limits, "keys")
+WRITE_LIMITS = updating(t.limit_log, "key", ("last_us", "base_us", "times"))
+
+WRITE_JOURNAL = inserting(t.journal, ("day", *JOURNAL.names))
+
+_request_row = REQUEST.dumper()
+_journal_row = JOURNAL.dumper()
+
+
+def pack(times_us: Sequence[int]) -> tuple[int, bytes]:
+    """Ascending charge times as a base and milliseconds after it in 32 bits (49 days); raise ``ValueError``
+    for a time that is not a whole millisecond."""
+    if not times_us:
+        return 0, b""
+    base = times_us[0]
+    if any(at % MS for at in times_us):
+        raise ValueError("charge times are whole milliseconds")
+    offsets = array("I", [(at - base) // MS for at in times_us])
+    if sys.byteorder == "big":
+        offsets.byteswap()
+    return base, offsets.tobytes()
+
+
+def unpack(base_us: int, packed: bytes) -> list[int]:
+    """Undo :func:`pack`."""
+    offsets = array("I")
+    offsets.frombytes(packed)
+    if sys.byteorder == "big":
+        offsets.byteswap()
+    return [base_us + offset * MS for offset in offsets]
+
+
+def _log(row: Row) -> LimitLog:
+    key, last_us, base_us, packed = row
+    return LimitLog(key=key, times_us=unpack(base_us, packed), last_us=last_us)
+
+
+class Accepting(Part):
+    """What the transaction that accepts writes."""
+
+    async def requests_by_key(self, pairs: Collection[Pair]) -> dict[Pair, Request]:
+        """Requests by (party, idempotency key)."""
+        keyed = [pair for pair in pairs if pair[1]]
+        if not keyed:
+            return {}
+        requests = [REQUEST.load(row) for row in await self._on.rows(BY_KEY, keyed)]
+        return {(request.party, request.key): request for request in requests}
+
+    async def lock_limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
+        """Limit logs, row-locked in sorted order. Missing rows are made first, so that there is a row to
+        lock: of two transactions that begin the same key, the second waits for the first."""
+        ordered = sorted(keys)
+        await self._on.many(MAKE_LIMITS, [(key, b"") for key in ordered])
+        return _logs(await self._on.rows(LOCK_LIMITS, ordered))
+
+    async def limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
+        """Limit logs as they stand, without a lock."""
+        return _logs(await self._on.rows(READ_LIMITS, keys))
+
+    async def write_limits(self, logs: Collection[LimitLog]) -> None:
+        """Replace logs that this transaction holds locked."""
+        await self._on.many(WRITE_LIMITS, [(log.last_us, *pack(log.times_us), log.key) for log in logs])
+
+    async def insert_requests(self, requests: Sequence[Request]) -> set[str]:
+        """Insert; the ids that went in. Of two with one (party, key) at once the second waits, then is not in."""
+        return await self._on.kept(INSERT_REQUESTS, [_request_row(request) for request in requests])
+
+    async def write_journal(self, rows: Sequence[JournalRow]) -> None:
+        """Append rows to the journal."""
+        await self._on.many(WRITE_JOURNAL, [_dated(row) for row in rows])
+
+
+def _logs(rows: Sequence[Row]) -> dict[str, LimitLog]:
+    return {
+        key: LimitLog(key=key, times_us=unpack(base_us, packed), last_us=last_us)
+        for key, last_us, base_us, packed in rows
+    }
+
+
+def _dated(row: JournalRow) -> Row:
+    """A row under the day of its message, so that a journey lies in one partition."""
+    return (time_of_us(row.message) // DAY_US, *_journal_row(row))

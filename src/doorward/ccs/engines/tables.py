@@ -1,0 +1,389 @@
+"""The tables of the CCS. Their history is in ``migrations``; a test says that both agree.
+
+Ids are text in byte order; times are UTC microseconds; documents of ours are JSON text that a person at
+a prompt can read, payloads of others are bytes. ``0`` and ``''`` mean "not (yet)".
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
+
+from doorward.ccs.rules.facts import FAR_US, LinkKind
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Byte order on both engines: UUIDv7 sorts by time, and cursors compare as the programs do.
+Id = Text().with_variant(Text(collation="C"), "postgresql")
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _key(name: str = "id") -> Column[str]:
+    return Column(name, Id, primary_key=True)
+
+
+def _id(name: str, *references: SchemaItem, default: str | None = None) -> Column[str]:
+    return Column(name, Id, *references, nullable=False, server_default=default)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="")
+
+
+def _number(name: str, default: int | None = None) -> Column[int]:
+    return _of(name, BigInteger(), None if default is None else str(default))
+
+
+def _of(name: str, kind: "TypeEngine[int]", default: str | None = None) -> Column[int]:
+    return Column(name, kind, nullable=False, server_default=None if default is None else text(default))
+
+
+def _partial(name: str, *columns: Column[str] | Column[int] | Column[int | None], where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
+# --- who ---------------------------------------------------------------------------------------------
+
+tier = Table(
+    "tier",
+    metadata,
+    _key("name"),
+    _number("per_hour"),
+    _number("per_day"),
+    _number("response_s"),
+    _number("top_priority"),
+)
+
+party = Table(
+    "party",
+    metadata,
+    _key(),
+    _text("name"),
+    _text("state"),
+    _text("auth"),
+    _number("token_s"),
+    _text("scopes"),
+    _number("tokens_not_before_us", 0),
+    Column("signature_required", Boolean, nullable=False),
+    _text("keys"),
+    _number("calls_per_s"),
+    _text("contact"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    _key(),
+    _id("party", ForeignKey("party.id")),
+    _text("kind"),
+    _text("value"),
+    _number("not_after_us"),
+)
+Index("ix_credential_party", credential.c.party)
+
+endpoint = Table(
+    "endpoint",
+    metadata,
+    _id("id"),
+    _id("party", ForeignKey("party.id")),
+    _text("url"),
+    _text("mode"),
+    _text("pin"),
+    _text("state"),
+    _text("secrets"),
+    _text("kinds"),
+    _text("ca"),
+    PrimaryKeyConstraint("party", "id"),
+)
+
+revoked_token = Table("revoked_token", metadata, _key(), _number("until_us"))
+proof = Table("proof", metadata, _key(), _number("until_us"))
+"""One-time ids that were used, until nobody could use them any more."""
+Index("ix_revoked_token_until", revoked_token.c.until_us)
+Index("ix_proof_until", proof.c.until_us)
+
+
+# --- where -------------------------------------------------------------------------------------------
+
+customer = Table("customer", metadata, _key(), _text("name"), _text("contact"))
+account = Table("account", metadata, _key(), _text("name"))
+service_point = Table(
+    "service_point", metadata, _key(), _text("service"), _text("timezone"), _text("address")
+)
+meter = Table("meter", metadata, _key(), _text("serial"), _text("model"))
+
+gateway = Table(
+    "gateway",
+    metadata,
+    _key(),
+    _of("partition", Integer()),
+    _text("state"),
+    _number("key_generation", 0),
+    _text("certificate"),
+    _id("code_hash", default=""),
+    _number("code_expires_us", 0),
+    _number("up_epoch", 0),
+    _number("up_counter", 0),
+    _number("desired_version", 0),
+    _number("applied_version", 0),
+    _number("applied_us", 0),
+    _number("seen_us", 0),
+)
+_partial("ix_gateway_code", gateway.c.code_hash, where="code_hash <> ''")
+_partial("ix_gateway_behind", gateway.c.partition, gateway.c.id, where="applied_version < desired_version")
+
+device = Table(
+    "device",
+    metadata,
+    _key(),
+    _text("device_class"),
+    _text("name"),
+    _text("protocol"),
+    _text("model"),
+    _text("address"),
+    _text("serial"),
+    Column("rated_w", Double, nullable=False, server_default=text("0")),
+)
+
+
+one_open_per = {
+    LinkKind.CUSTOMER_ACCOUNT: ("a", "b"),
+    LinkKind.ACCOUNT_SERVICE_POINT: ("b",),
+    LinkKind.SERVICE_POINT_METER: ("b",),
+    LinkKind.SERVICE_POINT_GATEWAY: ("a",),
+    LinkKind.DEVICE_SERVICE_POINT: ("a",),
+}
+"""Which side of a link may have one open link at a time."""
+
+
+def _link(kind: LinkKind, a: Table, b: Table) -> Table:
+    """A dated link between two things."""
+    table = Table(
+        kind.value,
+        metadata,
+        _id("a", ForeignKey(a.c.id, name=f"fk_{kind.value}_a")),
+        _id("b", ForeignKey(b.c.id, name=f"fk_{kind.value}_b")),
+        _number("since_us"),
+        _number("until_us", FAR_US),
+        PrimaryKeyConstraint("a", "b", "since_us"),
+    )
+    Index(f"ix_{kind.value}_b", table.c.b, table.c.until_us)
+    where = text(f"until_us = {FAR_US}")
+    columns = [table.c[name] for name in one_open_per[kind]]
+    Index(f"uq_{kind.value}_open", *columns, unique=True, postgresql_where=where, sqlite_where=where)
+    return table
+
+
+links = {
+    LinkKind.CUSTOMER_ACCOUNT: _link(LinkKind.CUSTOMER_ACCOUNT, customer, account),
+    LinkKind.ACCOUNT_SERVICE_POINT: _link(LinkKind.ACCOUNT_SERVICE_POINT, account, service_point),
+    LinkKind.SERVICE_POINT_METER: _link(LinkKind.SERVICE_POINT_METER, service_point, meter),
+    LinkKind.SERVICE_POINT_GATEWAY: _link(LinkKind.SERVICE_POINT_GATEWAY, service_point, gateway),
+    LinkKind.DEVICE_SERVICE_POINT: _link(LinkKind.DEVICE_SERVICE_POINT, device, service_point),
+}
+at_gateway = links[LinkKind.SERVICE_POINT_GATEWAY]
+at_service_point = links[LinkKind.DEVICE_SERVICE_POINT]
+
+
+# --- permission --------------------------------------------------------------------------------------
+
+grant = Table(
+    "grant",
+    metadata,
+    _key(),
+    _id("party", ForeignKey("party.id")),
+    _id("service_point", ForeignKey("service_point.id")),
+    _number("version"),
+    _text("state"),
+    _text("tier"),
+    _text("document"),
+    _text("signed"),
+    _number("lease_until_us", 0),
+    _text("lease_signed"),
+    _number("changed_us", 0),
+    _number("sequence"),
+    _number("not_before_us"),
+    _number("expires_us"),
+)
+"""The last two are the document's own, for counting who shares a service point."""
+Index("ix_grant_pair", grant.c.party, grant.c.service_point)
+Index("ix_grant_party_sequence", grant.c.party, grant.c.sequence)
+_partial("ix_grant_live_at", grant.c.service_point, where="state = 'live'")
+_partial("ix_grant_lease", grant.c.lease_until_us, where="state = 'live' AND lease_until_us < expires_us")
+Index(
+    "uq_grant_live",
+    grant.c.party,
+    grant.c.service_point,
+    unique=True,
+    postgresql_where=text("state = 'live'"),
+    sqlite_where=text("state = 'live'"),
+)
+
+message_format = Table(
+    "format",
+    metadata,
+    _id("name"),
+    _number("version"),
+    _text("state"),
+    Column("document", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("name", "version"),
+)
+
+counter = Table("counter", metadata, _key("name"), _number("value", 0))
+"""Numbers that grow in the order of commits: whoever takes one holds the row until it commits."""
+
+
+# --- what --------------------------------------------------------------------------------------------
+
+request = Table(
+    "request",
+    metadata,
+    _key(),
+    _id("party"),
+    _id("service_point"),
+    _id("gateway"),
+    _of("partition", Integer()),
+    _text("scope"),
+    _text("operation"),
+    _id("grant"),
+    _number("grant_version"),
+    _text("tier"),
+    _of("klass", Integer()),
+    _number("received_us"),
+    _number("charge_us"),
+    _number("due_us"),
+    _number("warn_us"),
+    _number("act_before_us"),
+    _text("state"),
+    Column("ready_us", BigInteger),
+    _id("device", default=""),
+    _text("format"),
+    Column("body", LargeBinary, nullable=False),
+    _text("cause"),
+    _number("start_us", 0),
+    _number("until_us", 0),
+    _id("campaign", default=""),
+    _text("wish"),
+    _id("key", default=""),
+    _text("body_hash"),
+    _text("signature"),
+    _of("charged", Integer()),
+    _of("attempt", Integer(), "0"),
+    _number("sent_us", 0),
+    _number("at_gateway_us", 0),
+    _number("to_han_us", 0),
+    _number("answered_us", 0),
+    _number("passed_up_us", 0),
+    _number("taken_us", 0),
+    _number("final_us", 0),
+    Column("reason", Text),
+    _text("detail"),
+    Column("result", LargeBinary, nullable=False),
+    _text("answer"),
+    _number("answer_us", 0),
+    _text("settlement"),
+    Column("cancel_asked", Boolean, nullable=False),
+    _text("worker"),
+)
+_c = request.c
+Index("ix_request_party", _c.party, _c.id)
+_partial("ix_request_campaign", _c.party, _c.campaign, _c.id, where="campaign <> ''")
+_partial("ix_request_ready_at", _c.gateway, _c.klass, _c.due_us, where="ready_us IS NOT NULL")
+_partial("ix_request_ready", _c.ready_us, _c.partition, _c.gateway, where="ready_us IS NOT NULL")
+_partial("ix_request_due", _c.due_us, where="final_us = 0")
+_partial("ix_request_warn", _c.warn_us, where="final_us = 0 AND warn_us <> 0")
+_partial("ix_request_unanswered", _c.final_us, where="final_us <> 0 AND answer = ''")
+_partial("ix_request_open_at", _c.gateway, where="state IN ('SENT', 'AT_GATEWAY')")
+Index(
+    "uq_request_key",
+    _c.party,
+    _c.key,
+    unique=True,
+    postgresql_where=text("key <> ''"),
+    sqlite_where=text("key <> ''"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    _of("day", Integer()),
+    _id("message"),
+    _number("at_us"),
+    _id("party"),
+    _id("service_point"),
+    _id("gateway"),
+    _id("device"),
+    _text("steps"),
+)
+"""Append-only. ``day`` is the day of the message's UUIDv7, by which PostgreSQL partitions."""
+Index("ix_journal_message", journal.c.day, journal.c.message)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    _number("xact", 0),
+    _id("id"),
+    _id("party"),
+    _text("kind"),
+    _number("created_us"),
+    _id("request"),
+    _id("service_point"),
+    _id("device"),
+    _id("grant"),
+    Column("data", LargeBinary, nullable=False),
+    _text("webhook"),
+    _number("next_us", 0),
+    _of("attempts", Integer(), "0"),
+    sqlite_autoincrement=True,
+)
+"""``(xact, seq)`` is the cursor: the transaction's id where transactions run side by side, else 0."""
+Index("uq_event_id", event.c.id, unique=True)
+Index("ix_event_feed", event.c.party, event.c.xact, event.c.seq)
+_partial("ix_event_due", event.c.next_us, where="webhook = 'pending'")
+_partial("ix_event_request", event.c.request, where="request <> ''")
+
+limit_log = Table(
+    "limit_log",
+    metadata,
+    _key("key"),
+    _number("last_us", 0),
+    _number("base_us", 0),
+    Column("times", LargeBinary, nullable=False),
+)
+"""Charge times: whole milliseconds after ``base_us`` as little-endian 32-bit numbers."""
+
+
+# --- several workers ---------------------------------------------------------------------------------
+
+worker = Table("worker", metadata, _key("name"), _number("until_us"))
+lease = Table(
+    "lease",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    _id("worker", default=""),
+    _number("epoch", 0),
+    _number("until_us", 0),
+)
+Index("ix_lease_worker", lease.c.worker)
