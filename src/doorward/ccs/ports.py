@@ -103,6 +103,10 @@ class Books(Protocol):
         """Replace logs that this transaction holds locked."""
         ...
 
+    async def limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
+        """The limit logs of ``keys`` as they stand, without a lock; an unknown key is left out."""
+        ...
+
     async def insert_requests(self, requests: Sequence[Request]) -> set[str]:
         """Insert; return the ids that went in. One whose (party, key) exists already does not, silently."""
         ...
@@ -151,6 +155,10 @@ class Books(Protocol):
     # the way back
     async def add_events(self, events: Sequence[Event]) -> None:
         """Append to the third parties' feeds; the store gives each its cursor."""
+        ...
+
+    async def feed_end(self, party: str) -> str:
+        """The cursor after which a party's feed has nothing yet (``""`` when it is empty)."""
         ...
 
     async def claim_events(self, now_us: int, until_us: int, limit: int) -> list[Event]:
