@@ -251,7 +251,7 @@ async def test_a_private_key_proves_the_client_by_a_statement_that_others_can_ve
     await call("devices")
     form = api.tokens_given[0]
     read = jws.deserialize_compact(
-        form["client_assertion"], OKPKey.import_key(public_jwk(KEY.public_key())), algorithms=["Ed25519"]
+        form["client_assertion"], OKPKey.import_key({**public_jwk(KEY.public_key())}), algorithms=["Ed25519"]
     )
     claims = json.loads(read.payload)
     assert read.protected == {"alg": "Ed25519", "kid": "k1", "typ": "JWT"}
@@ -405,7 +405,7 @@ async def test_a_control_is_signed_as_the_gateway_will_check_it(
     headers, raw = api.asked("POST", "/v1/requests")[0]
     body = json.loads(raw)
     read = jws.deserialize_compact(
-        body["signature"], OKPKey.import_key(public_jwk(KEY.public_key())), algorithms=["Ed25519"]
+        body["signature"], OKPKey.import_key({**public_jwk(KEY.public_key())}), algorithms=["Ed25519"]
     )
     assert read.protected == {"alg": "Ed25519", "kid": "c1", "typ": "command"}
     assert json.loads(read.payload) == {

@@ -202,7 +202,9 @@ class Books(Protocol):
         """Raise the latest time seen, and the high-water mark of frames where one is given."""
         ...
 
-    def seen(self, ids: Collection[str], refs: Collection[Pair]) -> tuple[dict[str, Request], dict[Pair, str]]:
+    def seen(
+        self, ids: Collection[str], refs: Collection[Pair]
+    ) -> tuple[dict[str, Request], dict[Pair, str]]:
         """Requests and tombstones by id; ids of requests by (party, the party's own key)."""
         ...
 
@@ -270,7 +272,9 @@ class Books(Protocol):
         """Samples of a device in [begin, end), by time."""
         ...
 
-    def prune(self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int) -> int:
+    def prune(
+        self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int
+    ) -> int:
         """Remove a slice of what is older than these times; return how many rows went."""
         ...
 

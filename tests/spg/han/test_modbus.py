@@ -233,6 +233,7 @@ async def test_what_the_resident_chose_is_seen_noticed_and_never_written_over(
     acted = await adapter.command(device, HanCommand(operation=Operation.SETPOINT, body={"celsius": 17}))
     assert (acted.followed, acted.reason) == (False, Reason.CUSTOMER_OVERRIDE)
     assert acted.reading.values["heat_setpoint"] == 22.0
+    assert world.devices[device.id].asked["heat_setpoint"] == 22.0  # nobody tried to write it
     await eventually(lambda: heard.kinds(device.id) == ["override"])
     world.resident(device.id, "clear")
     await eventually(lambda: heard.kinds(device.id) == ["override", "override_ended"])

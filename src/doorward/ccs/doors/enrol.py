@@ -7,8 +7,9 @@ the code only to a server that this authority vouches for.
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
+from doorward.ccs.doors.api.call import problem_answer, read_body
 from doorward.wire.enrolment import EnrolAnswer, EnrolAsk
 from doorward.wire.reasons import Reason, Refused
 
@@ -32,8 +33,10 @@ def enrol_router(enrol: Callable[[EnrolAsk, str], Awaitable[EnrolAnswer]], ca: s
     @router.post("/enrol", openapi_extra=_OPENAPI)
     async def post(request: Request) -> Response:
         """Exchange a one-time code and a certificate request for everything that a gateway needs."""
+        declared = request.headers.get("content-length", "").encode()
         try:
-            ask = _decoder.decode(await _body(request))
+            body = await read_body(declared, request.receive, BODY_BYTES_MAX)
+            ask = _decoder.decode(body)
         except msgspec.DecodeError as error:
             raise Refused(Reason.BODY_MALFORMED, f"enrolment: {error}") from None
         answer = await enrol(ask, request.client.host if request.client else "")
@@ -46,13 +49,21 @@ def enrol_router(enrol: Callable[[EnrolAsk, str], Awaitable[EnrolAnswer]], ca: s
     return router
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise Refused(Reason.BODY_TOO_LARGE, f"an enrolment has at most {BODY_BYTES_MAX} bytes")
-    return bytes(body)
+def enrol_app(
+    enrol: Callable[[EnrolAsk, str], Awaitable[EnrolAnswer]], ca: str, new_id: Callable[[], str]
+) -> FastAPI:
+    """Return the routes as an application of their own, for a port that speaks HTTPS."""
+    app = FastAPI(title="Doorward enrolment", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(enrol_router(enrol, ca))
+
+    @app.exception_handler(Refused)
+    async def refused(_request: Request, refusal: Refused) -> Response:
+        answer = problem_answer(refusal, new_id())
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        headers.pop("www-authenticate", None)  # another token would not help: there is none
+        return Response(answer.body, answer.status, headers)
+
+    return app
 
 
 def _schema(kind: type[msgspec.Struct]) -> dict[str, object]:

@@ -73,7 +73,8 @@ class PostgresqlExecutor:
         """Run once, with an array per column."""
         if rows:
             sql = batch.on(FLAVOUR)
-            await self._connection.execute(sql.text, *sql.bind(tuple(zip(*rows, strict=True))))
+            columns = tuple(zip(*batch.last_of_each(rows), strict=True))
+            await self._connection.execute(sql.text, *sql.bind(columns))
 
     async def kept(self, batch: Batch, rows: Sequence[Row]) -> set[str]:
         """Run once; the statement returns what went in."""

@@ -313,6 +313,16 @@ class Batch:
         self._returning = returning
         self.every.append(self)
 
+    def last_of_each(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Of rows with the same key only the last, as if they had been run one after the other."""
+        key = (self._key,) if self._kind == "update" else self._conflict.on
+        if not key:
+            return rows
+        names = (*self._columns, self._key)
+        places = [names.index(name) for name in key]
+        last = {tuple(row[at] for at in places): row for row in rows}
+        return rows if len(last) == len(rows) else list(last.values())
+
     def on(self, flavour: Flavour) -> Sql:
         """The compiled statement; its arguments are the columns (of an update: the key last)."""
         known = flavour._compiled.get(id(self))

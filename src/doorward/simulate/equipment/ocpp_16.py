@@ -63,6 +63,9 @@ class _Point(Telling, ChargePoint):  # type: ignore[misc]
             call.StatusNotification(connector_id=1, error_code=error, status=status, timestamp=self.now())
         )
 
+    async def tell_charging(self) -> None:
+        """In 1.6 the status says it."""
+
     async def tell_meter(self) -> None:
         if not self.silent:
             await self.call(

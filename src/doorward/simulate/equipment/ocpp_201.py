@@ -50,7 +50,7 @@ class _Point(Telling, ChargePoint):  # type: ignore[misc]
         await self.call(call.BootNotification(charging_station=station, reason="PowerUp"), suppress=False)
 
     def status(self) -> object:
-        return (self.charger.status_201(), self.charger.charging_state())
+        return self.charger.status_201()
 
     async def tell_status(self) -> None:
         await self.call(
@@ -58,6 +58,8 @@ class _Point(Telling, ChargePoint):  # type: ignore[misc]
                 timestamp=self.now(), connector_status=self.charger.status_201(), evse_id=1, connector_id=1
             )
         )
+
+    async def tell_charging(self) -> None:
         if self.charger.given is not None:
             await self._event("Updated", "ChargingStateChanged", self.charger.given)
 

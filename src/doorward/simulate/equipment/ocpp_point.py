@@ -90,6 +90,7 @@ class Telling(ABC):
         )
         await self._if_new("transaction", self.charger.transaction, self.tell_transaction)
         await self._if_new("status", self.status(), self.tell_status)
+        await self._if_new("charging", self.charger.charging_state(), self.tell_charging)
 
     async def _if_new(self, name: str, value: object, tell: Callable[[], Awaitable[None]]) -> None:
         if name not in self._told and not value:
@@ -118,6 +119,10 @@ class Telling(ABC):
     @abstractmethod
     async def tell_status(self) -> None:
         """Send the status."""
+
+    @abstractmethod
+    async def tell_charging(self) -> None:
+        """Send the charging state, where it is a message of its own."""
 
     @abstractmethod
     async def tell_transaction(self) -> None:

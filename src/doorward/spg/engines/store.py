@@ -153,7 +153,7 @@ class SqliteBooks:
     def _requests(self, where: str, values: Sequence[Any]) -> list[Request]:
         rows = self._sql.execute(
             "SELECT id, party, party_ref, state, attempt, received_us, start_us, act_by_us, command, result"
-            f" FROM inbox WHERE {where}",  # noqa: S608 - `where` is ours
+            f" FROM inbox WHERE {where}",  # noqa: S608 - `where` is ours, its values are bound
             values,
         )
         return [
@@ -288,8 +288,8 @@ class SqliteBooks:
     def write_journal(self, rows: Sequence[JournalRow]) -> None:
         """Append to the journal."""
         self._sql.executemany(
-            "INSERT INTO journal (at_us, step, message, actor, party, service_point, device, outcome, reason, detail)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO journal (at_us, step, message, actor, party, service_point, device, outcome, reason,"
+            " detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [msgspec.structs.astuple(row) for row in rows],
         )
 
@@ -320,7 +320,7 @@ class SqliteBooks:
             return []
         seq = self._meta("seq")
         self._set_meta("seq", seq + len(messages))
-        numbered: list[Up] = [replace(message, seq=seq + n) for n, message in enumerate(messages, 1)]  # type: ignore[type-var]
+        numbered: list[Up] = [replace(message, seq=seq + n) for n, message in enumerate(messages, 1)]
         self._sql.executemany(
             "INSERT INTO outbox (seq, body) VALUES (?, ?)",
             [(seq + n, _encode(message)) for n, message in enumerate(numbered, 1)],
@@ -366,14 +366,15 @@ class SqliteBooks:
         self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int
     ) -> int:
         """Remove a slice of what is older than these times; return how many rows went."""
+        done = "state <> 'RECEIVED'"
         slices = (
             (
-                "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE received_us < ? AND state <> 'RECEIVED' LIMIT ?)",
+                f"DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE received_us < ? AND {done} LIMIT ?)",
                 inbox_us,
             ),
             (
-                "UPDATE inbox SET command = NULL, result = NULL WHERE id IN (SELECT id FROM inbox WHERE received_us < ?"
-                " AND state <> 'RECEIVED' AND command IS NOT NULL LIMIT ?)",
+                "UPDATE inbox SET command = NULL, result = NULL WHERE id IN (SELECT id FROM inbox"
+                f" WHERE received_us < ? AND {done} AND command IS NOT NULL LIMIT ?)",
                 payload_us,
             ),
             (
@@ -381,7 +382,8 @@ class SqliteBooks:
                 journal_us,
             ),
             (
-                "DELETE FROM sample WHERE (device, at_us) IN (SELECT device, at_us FROM sample WHERE at_us < ? LIMIT ?)",
+                "DELETE FROM sample WHERE (device, at_us) IN"
+                " (SELECT device, at_us FROM sample WHERE at_us < ? LIMIT ?)",
                 samples_us,
             ),
             ("DELETE FROM charge WHERE id IN (SELECT id FROM charge WHERE charge_us < ? LIMIT ?)", counts_us),

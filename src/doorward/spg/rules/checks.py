@@ -4,11 +4,11 @@ The CCS has made most of them already. They are made again here because the CCS 
 or in other hands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from doorward.spg.rules.facts import Policy
+from doorward.spg.rules.facts import Charge, Policy
 from doorward.spg.rules.house import House
 from doorward.spg.rules.limits import require_room
 from doorward.wire.codec import depth_within
@@ -39,11 +39,20 @@ _COUNTED_OUT = frozenset({Operation.READ, Operation.RELEASE})
 
 
 def judge(
-    command: Command, house: House, policy: Policy, *, trusted: bool, start_us: int, until_us: int, now_us: int
+    command: Command,
+    house: House,
+    policy: Policy,
+    *,
+    trusted: bool,
+    start_us: int,
+    until_us: int,
+    log: Sequence[Charge],
+    now_us: int,
 ) -> list[DevicePermit]:
     """Return the permits under which ``command`` is carried out, or raise :class:`Refused`.
 
-    ``trusted`` says whether the gateway's clock is. Raises ``deadline-passed`` for one that comes too late.
+    ``trusted`` says whether the gateway's clock is; ``log`` holds the charges of the service point.
+    Raises ``deadline-passed`` for one that comes too late.
     """
     if not trusted:
         raise Refused(Reason.CLOCK_UNTRUSTED)
@@ -52,16 +61,17 @@ def judge(
     if now_us >= command.act_before_us:
         raise Refused(Reason.DEADLINE_PASSED)
     _require_signature(command, held.document, house.born_us, policy, now_us)
-    require_room(command, held.document, house.charges[command.service_point], policy, now_us)
+    require_room(command, held.document, log, policy, now_us)
     return permits
 
 
 def usable_permits(
-    command: Command, document: GrantDocument, house: House, start_us: int, until_us: int
+    command: Command, document: GrantDocument, house: House, start_us: int, until_us: int, counted: int = 0
 ) -> list[DevicePermit]:
     """Return the permits of devices that are listed and inside the customer's bounds; raise if there is none.
 
     For a single device the first thing that is wrong is raised. A wider scope uses what it may.
+    ``counted`` says how many of the day's acts on each device are this request's own.
     """
     body = body_of(command)
     if command.scope is Scope.SERVICE_POINT:
@@ -73,7 +83,7 @@ def usable_permits(
     wrong: Refused | None = None
     for permit in _permits(command, document):
         try:
-            _require_permitted(command, permit, body, document, house, start_us, until_us)
+            _require_permitted(command, permit, body, document, house, start_us, until_us, counted)
         except Refused as refused:
             wrong = wrong or refused
         else:
@@ -99,6 +109,7 @@ def _require_permitted(
     house: House,
     start_us: int,
     until_us: int,
+    counted: int,
 ) -> None:
     listed = house.require_listed(permit.device, command.service_point)
     if command.scope is not Scope.SERVICE_POINT and command.operation not in house.capabilities.get(
@@ -108,7 +119,7 @@ def _require_permitted(
     if command.operation in _COUNTED_OUT:
         return
     require_within(permit.bounds, command.operation, body, start_us, until_us, document.timezone)
-    require_turn(permit.bounds, house.acts_within_a_day(command.party, permit.device, start_us))
+    require_turn(permit.bounds, house.acts_within_a_day(command.party, permit.device, start_us) - counted)
 
 
 def require_turn(bounds: Bounds, acts: int) -> None:
@@ -138,7 +149,9 @@ def _require_signature(
         return
     if not command.signature:
         if document.signature_required and command.operation is not Operation.RELEASE:
-            raise Refused(Reason.SIGNATURE_INVALID, "the customer's permission asks for the service's signature")
+            raise Refused(
+                Reason.SIGNATURE_INVALID, "the customer's permission asks for the service's signature"
+            )
         return
     payload = verify(command.signature, document.party_keys, "command")
     try:

@@ -20,7 +20,9 @@ def interval_of(body: Mapping[str, object]) -> tuple[int, int] | None:
         return None
     begin, end = _time(body, "from"), _time(body, "to")
     if not begin < end <= begin + SPAN_US_MAX:
-        raise Refused(Reason.FORMAT_INVALID, "the interval ends before it begins or is over 30 days", field="/body/to")
+        raise Refused(
+            Reason.FORMAT_INVALID, "the interval ends before it begins or is over 30 days", field="/body/to"
+        )
     return begin, end
 
 

@@ -11,7 +11,9 @@ NEED = 2
 """A request and its result are two transactions."""
 
 
-def require_room(command: Command, document: GrantDocument, log: Sequence[Charge], policy: Policy, now_us: int) -> None:
+def require_room(
+    command: Command, document: GrantDocument, log: Sequence[Charge], policy: Policy, now_us: int
+) -> None:
     """Raise ``limit-exceeded`` unless the command's charge breaks no window of its service point or party.
 
     ``log`` holds all charges of the service point within a day of ``command.charge_us``, on either side.
@@ -37,5 +39,6 @@ def _fits(log: list[tuple[int, int]], charge_us: int, limit: int, span_us: int, 
         inside = sum(count for t, count in near if start <= t < start + span_us)
         if inside + NEED > limit:
             raise Refused(
-                Reason.LIMIT_EXCEEDED, f"more than {limit} transactions of the {whose} in {span_us // HOUR_US} h"
+                Reason.LIMIT_EXCEEDED,
+                f"more than {limit} transactions of the {whose} in {span_us // HOUR_US} h",
             )

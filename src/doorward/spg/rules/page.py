@@ -160,4 +160,9 @@ class Page:
         )
 
 
-_OUTCOMES = {"DONE": Outcome.OK, "REFUSED": Outcome.REFUSED, "EXPIRED": Outcome.REFUSED, "CANCELLED": Outcome.REFUSED}
+_OUTCOMES = {
+    "DONE": Outcome.OK,
+    "REFUSED": Outcome.REFUSED,
+    "EXPIRED": Outcome.REFUSED,
+    "CANCELLED": Outcome.REFUSED,
+}

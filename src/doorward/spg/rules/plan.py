@@ -66,9 +66,10 @@ def spread(limit_w: float, total_w: float, candidates: Sequence[Candidate]) -> l
             allowed[candidate.device] = 0.0
             off.add(candidate.device)
     if excess > 0:
+        reached_w = limit_w + excess
         raise Refused(
             Reason.OUTSIDE_CUSTOMER_LIMITS,
-            f"the permitted devices can bring the service point to {limit_w + excess:.0f} W, not to {limit_w:.0f} W",
+            f"the permitted devices can bring the service point to {reached_w:.0f} W, not to {limit_w:.0f} W",
             field="/body/watts",
         )
     steps = [_switch_off(c) for c in candidates if c.device in off]

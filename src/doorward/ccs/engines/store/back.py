@@ -1,5 +1,6 @@
 """The way back: the third parties' feeds, webhooks that are due, and where they go."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -103,21 +104,20 @@ _pushing_row = EVENT.dumper(("webhook", "next_us", "attempts", "id"))
 _endpoint_row = ENDPOINT.dumper()
 
 BEGINNING = (0, 0)
-CURSOR_MAX = 1 << 63
+CURSOR = re.compile("([0-9a-z]{1,13})[.]([0-9a-z]{1,13})")
+NUMBER_MAX = (1 << 63) - 1
 
 
 def _cursor(text: str) -> tuple[int, int]:
     """(transaction, number) of a cursor that we gave out; raise :class:`Refused` for anything else."""
     if not text:
         return BEGINNING
-    first, dot, second = text.partition(".")
-    try:
-        place = int(first, 36), int(second, 36)
-    except ValueError:
-        place = (-1, -1)
-    if not dot or len(text) > 40 or not all(0 <= part < CURSOR_MAX for part in place):
-        raise Refused(Reason.BODY_MALFORMED, "this is no cursor of a feed", field="/after")
-    return place
+    parts = CURSOR.fullmatch(text)
+    if parts is not None:
+        place = int(parts[1], 36), int(parts[2], 36)
+        if max(place) <= NUMBER_MAX:
+            return place
+    raise Refused(Reason.BODY_MALFORMED, "this is no cursor of a feed", field="/after")
 
 
 def _base36(value: int) -> str:

@@ -1,0 +1,149 @@
+"""``doorward spg``: run a gateway, enrol it, and read its journal."""
+
+import asyncio
+import logging
+import random
+import signal
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from doorward.spg.app import STORE_FILE, enrolled, open_store
+from doorward.spg.engines.identity import EnrolmentFailed, Identity, enrol, load
+from doorward.spg.engines.store import SqliteBooks
+from doorward.spg.rules.facts import JournalRow
+from doorward.spg.settings import GatewaySettings
+from doorward.wire.times import to_rfc3339
+
+app = typer.Typer(
+    help="A gateway: the one door between the utility's network and a home.", no_args_is_help=False
+)
+
+ROWS_TOGETHER = 1_000
+
+Dir = Annotated[Path | None, typer.Option("--dir", help="The gateway's directory.", file_okay=False)]
+
+
+@app.callback(invoke_without_command=True)
+def spg(
+    context: typer.Context,
+    dir: Dir = None,
+    enrol_code: Annotated[str, typer.Option("--enrol", help="One-time code of the installer.")] = "",
+    ccs: Annotated[str, typer.Option("--ccs", help="Where to enrol: https://host:port.")] = "",
+) -> None:
+    """Run the gateway until it is stopped (Ctrl-C). The first time, enrol it with --enrol and --ccs."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = _settings(dir)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        asyncio.run(_run(settings, enrol_code, ccs))
+    except EnrolmentFailed as failed:
+        _fail(str(failed))
+    except (ValueError, OSError) as error:
+        _fail(f"{settings.dir}: {error}")
+
+
+async def _run(settings: GatewaySettings, code: str, ccs: str) -> None:
+    identity = await _identity(settings.dir, code, ccs)
+    stopped = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+    store = open_store(settings.dir)
+    try:
+        gateway = enrolled(settings, identity, store)
+        await gateway.start()
+        typer.echo(f"gateway {identity.gateway} runs; its link is {', '.join(identity.link.urls)}")
+        ending = asyncio.create_task(stopped.wait())
+        failing = asyncio.create_task(gateway.wait())
+        try:
+            await asyncio.wait((ending, failing), return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()
+        finally:
+            ending.cancel()
+            failing.cancel()
+            with suppress(asyncio.CancelledError):
+                await failing
+            await gateway.stop()
+    finally:
+        await store.close()
+
+
+async def _identity(directory: Path, code: str, ccs: str) -> Identity:
+    identity = load(directory)
+    if identity is not None:
+        return identity
+    if not (code and ccs):
+        raise EnrolmentFailed(
+            f"{directory} holds no identity: enrol with --enrol CODE --ccs https://host:port"
+        )
+    return await enrol(directory, ccs, code, random.SystemRandom())
+
+
+@app.command()
+def log(
+    dir: Dir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    message: Annotated[str, typer.Option(help="Only the steps of this request.")] = "",
+    last: Annotated[int, typer.Option(min=1, help="Only so many of the newest rows.")] = 0,
+) -> None:
+    """Print the gateway's journal, oldest first; it may be running."""
+    path = _settings(dir).dir / STORE_FILE
+    if not path.is_file():
+        _fail(f"{path}: there is no gateway's store")
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    try:
+        books = SqliteBooks(connection)
+        rows = _rows(books, message, max(0, books.journal_end() - last) if last else 0)
+    except sqlite3.DatabaseError as error:
+        _fail(f"{path}: {error}")
+    finally:
+        connection.close()
+    if as_json:
+        for seq, row in rows:
+            typer.echo(msgspec.json.encode({"seq": seq, **_readable(row)}))
+    else:
+        _draw(rows)
+
+
+def _rows(books: SqliteBooks, message: str, after: int) -> list[tuple[int, JournalRow]]:
+    rows: list[tuple[int, JournalRow]] = []
+    while part := books.journal(message=message, after=after, limit=ROWS_TOGETHER):
+        rows += part
+        after = part[-1][0]
+    return rows
+
+
+def _readable(row: JournalRow) -> dict[str, str]:
+    fields: dict[str, str] = {"at": to_rfc3339(row.at_us)}
+    fields |= {
+        name: value for name, value in msgspec.structs.asdict(row).items() if name != "at_us" and value
+    }
+    return fields
+
+
+def _draw(rows: list[tuple[int, JournalRow]]) -> None:
+    table = Table("time", "step", "request", "third party", "device", "outcome", "detail", box=None)
+    for _, row in rows:
+        detail = f"{row.reason} {row.detail}".strip()
+        table.add_row(
+            to_rfc3339(row.at_us), row.step, row.message, row.party, row.device, row.outcome, detail
+        )
+    Console().print(table)
+
+
+def _settings(dir: Path | None) -> GatewaySettings:
+    return GatewaySettings() if dir is None else GatewaySettings(dir=dir)
+
+
+def _fail(words: str) -> NoReturn:
+    typer.echo(words, err=True)
+    raise typer.Exit(1)
