@@ -171,14 +171,16 @@ class Outbox:
     async def _take_more(self) -> None:
         while self._more_in_store and len(self._window) < WINDOW_MAX:
             arrived, room = self._arrived, WINDOW_MAX - len(self._window)
-            after = self._top
-            messages = await self._store.read(lambda books, a=after, r=room: books.outbox_after(a, r))  # type: ignore[misc]
+            messages = await self._stored(self._top, room)
             for message in messages:
                 if not isinstance(message, Hello):
                     self._window[message.seq] = _Letter(message, 0.0)
                     self._top = message.seq
             self._more_in_store = len(messages) == room or self._arrived != arrived
         self._plan()
+
+    async def _stored(self, after: int, room: int) -> list[Up]:
+        return await self._store.read(lambda books: books.outbox_after(after, room))
 
 
 def _bytes_near(message: Up) -> int:

@@ -1,8 +1,7 @@
 """All SQL of the gateway: plain functions over one connection, in one transaction that somebody else commits."""
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -48,7 +47,6 @@ MIGRATIONS = (
 )
 """One step of the schema after another; ``PRAGMA user_version`` counts how many were taken."""
 
-IDS_TOGETHER_MAX = 400
 PRUNED_TOGETHER_MAX = 500
 
 _encode = msgspec.json.encode
@@ -96,6 +94,7 @@ class SqliteBooks:
         time_us = self._meta("time_us")
         since_us = max(time_us, now_us) - 2 * DAY_US
         rows = self._sql.execute("SELECT id, ended_version FROM permission WHERE ended_version >= 0")
+        opened = self._sql.execute("SELECT id FROM inbox WHERE state = 'RECEIVED'").fetchall()
         return Restart(
             boot=boot,
             born_us=self._meta("born_us"),
@@ -109,7 +108,7 @@ class SqliteBooks:
             ended={str(grant): int(version) for grant, version in rows},
             controls=[_control.decode(body) for (body,) in self._sql.execute("SELECT body FROM control")],
             intents=[_intent.decode(body) for (body,) in self._sql.execute("SELECT body FROM intent")],
-            opened=self._requests("state = 'RECEIVED'", ()),
+            opened=self._requests([row[0] for row in opened]),
             charges=self._charges(since_us),
             acted=list(
                 self._sql.execute("SELECT party, device, at_us FROM acted WHERE at_us > ?", (since_us,))
@@ -137,10 +136,7 @@ class SqliteBooks:
         self, ids: Collection[str], refs: Collection[Pair]
     ) -> tuple[dict[str, Request], dict[Pair, str]]:
         """Requests and tombstones by id; ids of requests by (party, the party's own key)."""
-        found: dict[str, Request] = {}
-        for part in _parts(ids):
-            marks = ", ".join("?" * len(part))
-            found |= {request.id: request for request in self._requests(f"id IN ({marks})", part)}
+        found = {request.id: request for request in self._requests(ids)}
         taken: dict[Pair, str] = {}
         for party, ref in refs:
             row = self._sql.execute(
@@ -150,11 +146,11 @@ class SqliteBooks:
                 taken[party, ref] = str(row[0])
         return found, taken
 
-    def _requests(self, where: str, values: Sequence[Any]) -> list[Request]:
+    def _requests(self, ids: Collection[str]) -> list[Request]:
         rows = self._sql.execute(
             "SELECT id, party, party_ref, state, attempt, received_us, start_us, act_by_us, command, result"
-            f" FROM inbox WHERE {where}",  # noqa: S608 - `where` is ours, its values are bound
-            values,
+            " FROM inbox WHERE id IN (SELECT value FROM json_each(?)) ORDER BY received_us, id",
+            (_encode(list(ids)).decode(),),
         )
         return [
             Request(
@@ -366,15 +362,15 @@ class SqliteBooks:
         self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int
     ) -> int:
         """Remove a slice of what is older than these times; return how many rows went."""
-        done = "state <> 'RECEIVED'"
         slices = (
             (
-                f"DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE received_us < ? AND {done} LIMIT ?)",
+                "DELETE FROM inbox WHERE id IN"
+                " (SELECT id FROM inbox WHERE received_us < ? AND state <> 'RECEIVED' LIMIT ?)",
                 inbox_us,
             ),
             (
                 "UPDATE inbox SET command = NULL, result = NULL WHERE id IN (SELECT id FROM inbox"
-                f" WHERE received_us < ? AND {done} AND command IS NOT NULL LIMIT ?)",
+                " WHERE received_us < ? AND state <> 'RECEIVED' AND command IS NOT NULL LIMIT ?)",
                 payload_us,
             ),
             (
@@ -393,9 +389,3 @@ class SqliteBooks:
             self._sql.execute(statement, (before_us, PRUNED_TOGETHER_MAX)).rowcount
             for statement, before_us in slices
         )
-
-
-def _parts(ids: Iterable[str]) -> Iterable[list[str]]:
-    rest = list(ids)
-    for start in range(0, len(rest), IDS_TOGETHER_MAX):
-        yield rest[start : start + IDS_TOGETHER_MAX]
