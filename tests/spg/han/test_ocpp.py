@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -390,8 +390,9 @@ async def test_a_charger_that_is_taken_off_the_list_is_disconnected(
     await eventually(lambda: "unlisted" in heard.kinds("charger"))
 
 
+@pytest.mark.parametrize(("power", "read"), [("3.6", 3600.0), ("much", None), ("NaN", None)])
 async def test_a_hand_written_charger_that_knows_no_trigger_is_read_from_what_it_said(
-    adapter: OcppAdapter,
+    adapter: OcppAdapter, power: str, read: float | None
 ) -> None:
     """A foreign 1.6 charger, spoken by hand: it refuses triggers and has no smart charging."""
     device = listed("foreign")
@@ -399,21 +400,27 @@ async def test_a_hand_written_charger_that_knows_no_trigger_is_read_from_what_it
     async with connect(
         f"ws://127.0.0.1:{adapter.port}/foreign", subprotocols=[Subprotocol("ocpp1.6")], proxy=None
     ) as wire:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        sampled = [{"value": "3.6", "measurand": "Power.Active.Import", "unit": "kW"}, {"value": "12345"}]
-        for action, payload in (
-            ("BootNotification", {"chargePointModel": "X", "chargePointVendor": "Y"}),
-            ("StatusNotification", {"connectorId": 1, "errorCode": "NoError", "status": "Charging"}),
-            (
-                "MeterValues",
-                {"connectorId": 1, "meterValue": [{"timestamp": stamp, "sampledValue": sampled}]},
-            ),
-        ):
-            await wire.send(json.dumps([2, action, action, payload]))
-            assert json.loads(await wire.recv())[0] == 3
+        await _says(wire, power)
         reading = asyncio.ensure_future(adapter.read(device))
         for answer in ({"status": "NotImplemented"}, {"status": "NotImplemented"}, {"status": "Rejected"}):
             asked = json.loads(await wire.recv())
             await wire.send(json.dumps([3, asked[1], answer]))
-        read = await reading
-    assert (read.power_w, read.energy_wh, read.values["limit_w"]) == (3600.0, 12345.0, None)
+        if read is None:
+            with pytest.raises(DeviceFault, match="device-fault: power reads nan"):
+                await reading
+        else:
+            said = await reading
+            assert (said.power_w, said.energy_wh, said.values["limit_w"]) == (read, 12345.0, None)
+
+
+async def _says(wire: ClientConnection, power: str) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sampled = [{"value": power, "measurand": "Power.Active.Import", "unit": "kW"}, {"value": "12345"}]
+    meter = {"connectorId": 1, "meterValue": [{"timestamp": stamp, "sampledValue": sampled}]}
+    for action, payload in (
+        ("BootNotification", {"chargePointModel": "X", "chargePointVendor": "Y"}),
+        ("StatusNotification", {"connectorId": 1, "errorCode": "NoError", "status": "Charging"}),
+        ("MeterValues", meter),
+    ):
+        await wire.send(json.dumps([2, action, action, payload]))
+        assert json.loads(await wire.recv())[0] == 3

@@ -59,6 +59,8 @@ class Telling(ABC):
         self._changed = asyncio.Event()
         # A charger does not begin its transaction anew because the link broke.
         self._told: dict[str, object] = {"transaction": charger.told_transaction}
+        if charger.told_transaction is not None:
+            self._told["charging"] = charger.charging_state()
         charger.changed = self._changed.set
         self._unique_id_generator = lambda: uuid7(clock.now_us(), rng)
 
