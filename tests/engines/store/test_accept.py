@@ -65,8 +65,8 @@ async def test_everything_that_moves_is_written_and_what_is_fixed_stays(rig: Rig
     await rig.store.write(lambda books: books.insert_requests([first]))
     await rig.store.write(lambda books: books.update_requests([moved]))
     found = (await rig.store.read(lambda books: books.requests([first.id])))[first.id]
-    fixed = ("scope", "operation", "device", "format", "body", "cause", "start_us", "until_us", "campaign")
-    fixed = (*fixed, "wish", "body_hash", "signature")
+    fixed = {"scope", "operation", "device", "format", "body", "cause", "start_us", "until_us", "campaign"}
+    fixed |= {"wish", "body_hash", "signature"}
     assert found == replace(moved, **{name: getattr(first, name) for name in fixed})
 
 

@@ -12,7 +12,7 @@ from tests.engines.store.records import HOUR, NOW, S, gateway, request
 from tests.engines.store.rigs import Rig, contend
 
 
-class Held(Struct, frozen=True):
+class Held(Struct):
     worker: str
     epoch: int
     partitions: frozenset[int]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from doorward.ccs.ports import LinkTaken
@@ -146,7 +148,7 @@ async def test_whatever_a_gateway_should_hold_moves_its_desired_version(home: Ri
         versions.append(await desired(home, "gw-1", "gw-2"))
     moved = [
         "".join("+" if new > old else "=" for old, new in zip(before, after, strict=True))
-        for before, after in zip(versions, versions[1:], strict=False)
+        for before, after in pairwise(versions)
     ]
     assert moved == ["+=", "+=", "+=", "+=", "+=", "=+"]
 

@@ -1,6 +1,7 @@
 """What a store promises about transactions, whatever is in them."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -99,12 +100,18 @@ async def test_close_can_be_repeated_and_finishes_what_runs(rig: Rig) -> None:
 
 async def test_hints_are_heard_by_all_workers_our_own_included(rig: Rig) -> None:
     heard: list[tuple[str, str, str]] = []
-    await rig.store.listen(lambda channel, payload: heard.append(("own", channel, payload)))
-    await rig.other.listen(lambda channel, payload: heard.append(("other", channel, payload)))
+    everybody = asyncio.Event()
+
+    def hear(who: str, channel: str, payload: str) -> None:
+        heard.append((who, channel, payload))
+        if len(heard) == 2:
+            everybody.set()
+
+    await rig.store.listen(partial(hear, "own"))
+    await rig.other.listen(partial(hear, "other"))
     await rig.store.hint("ready", "gw-1 gw-2")
     async with asyncio.timeout(20):
-        while len(heard) < 2:
-            await asyncio.sleep(0.01)
+        await everybody.wait()
     assert sorted(heard) == [("other", "ready", "gw-1 gw-2"), ("own", "ready", "gw-1 gw-2")]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -45,7 +45,8 @@ SESSION: Final = {
     # session, and must not be a scan.
     "enable_seqscan": "off",
 }
-_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Of two at once that both found a place free, the second is run again and finds it taken.
+_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
 
 
@@ -120,15 +121,31 @@ class PostgresqlStore:
         self._heard: list[Callable[[str, str], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._closed = False
+        self._running = 0
+        self._idle = asyncio.Event()
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """What runs when the store is closed runs to its end; nothing new begins."""
+        if self._closed:
+            raise RuntimeError("the store is closed")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def write(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run ``step`` in a transaction, again after a deadlock or a serialisation failure (bounded)."""
-        for tried in range(1, TRIES_MAX):
-            try:
-                return await self._write_once(step)
-            except _AGAIN:
-                await asyncio.sleep(RETRY_WAIT_S * 2**tried)
-        return await self._write_once(step)
+        with self._call():
+            for tried in range(TRIES_MAX - 1):
+                try:
+                    return await self._write_once(step)
+                except _AGAIN:
+                    await asyncio.sleep(RETRY_WAIT_S * 2**tried)
+            return await self._write_once(step)
 
     async def _write_once(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         async with self._writers.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
@@ -148,6 +165,10 @@ class PostgresqlStore:
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run a step on a connection that cannot write."""
+        with self._call():
+            return await self._read(step)
+
+    async def _read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         async with self._readers.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
             return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
 
@@ -190,6 +211,9 @@ class PostgresqlStore:
         if self._closed:
             return
         self._closed = True
+        if self._running:
+            self._idle.clear()
+            await self._idle.wait()
         if self._listening is not None:
             self._listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
