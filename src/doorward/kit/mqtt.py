@@ -7,6 +7,7 @@ The client is handed in, so that drivers stay with the engines.
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -46,6 +47,17 @@ class Client(Protocol):
     def subscribe(self, subscription_or_topic: Any) -> int:
         """Subscribe to a list of gmqtt's subscriptions in one packet; return the packet's id."""
         ...
+
+
+def quiet(log: logging.Logger) -> logging.Logger:
+    """Return gmqtt's own logger below ours, without its complaint that it may not reconnect."""
+    own = log.getChild("gmqtt")
+    own.addFilter(_not_about_reconnecting)
+    return own
+
+
+def _not_about_reconnecting(record: logging.LogRecord) -> bool:
+    return "max number of failed connection attempts" not in str(record.msg)
 
 
 class Unacknowledged:

@@ -106,9 +106,8 @@ def say_as_json(what: str, about: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-async def main(arguments: argparse.Namespace) -> None:
+async def main(arguments: argparse.Namespace, secret: str) -> None:
     """Run until cancelled."""
-    secret = Path(arguments.secret_file).read_text().strip()
     async with AsyncClient(
         arguments.ccs, client_id=arguments.client_id, client_secret=secret, ca=arguments.ca
     ) as client:
@@ -129,4 +128,5 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main(parse()))
+        given = parse()
+        asyncio.run(main(given, Path(given.secret_file).read_text().strip()))

@@ -16,7 +16,7 @@ from gmqtt import Client, Subscription
 from gmqtt.mqtt.handler import MQTTConnectError
 
 from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, WAIT_S_MAX, FullJitter, keep_up
-from doorward.kit.mqtt import Session, Unacknowledged
+from doorward.kit.mqtt import Session, Unacknowledged, quiet
 from doorward.kit.tls import Credentials, client_context
 from doorward.wire.codec import FRAME_BYTES_MAX
 from doorward.wire.topics import ROOT, down, gateway_of, partition_filters
@@ -159,7 +159,7 @@ class MqttLink:
             self._worker,
             clean_session=True,
             persistent_storage=self._unacknowledged,
-            logger=log,
+            logger=quiet(log),
             session_expiry_interval=0,
             maximum_packet_size=PACKET_BYTES_MAX,
         )
@@ -167,7 +167,7 @@ class MqttLink:
         return client
 
     def _on_message(
-        self, _client: Client, topic: str, payload: bytes, _qos: int, properties: dict[str, Any]
+        self, _client: Client, topic: str, payload: bytes, _qos: int, _properties: dict[str, Any]
     ) -> int:
         gateway = gateway_of(topic)
         if gateway is not None and _partition(topic) in self._partitions:
@@ -175,7 +175,7 @@ class MqttLink:
                 if topic.endswith("/up"):
                     self._frame(gateway, payload)
                 elif topic.endswith("/presence"):
-                    self._heard(gateway, connected=payload == b"on", retained=bool(properties["retain"]))
+                    self._heard(gateway, connected=payload == b"on")
             except Exception:  # the link is lossy: one frame is lost, the gateway says it again
                 log.exception("link: a message of gateway %s was not taken", gateway)
         return 0
@@ -184,13 +184,9 @@ class MqttLink:
         if gateway in self._connected:
             self._received(gateway, frame)
 
-    def _heard(self, gateway: str, *, connected: bool, retained: bool) -> None:
-        if not connected:
-            self._leave(gateway)
-        elif gateway in self._connected and retained:
-            return  # told once more because we subscribed once more
-        elif self._enrolled(gateway):
-            self._leave(gateway)  # it may have connected anew before its old connection was seen to end
+    def _heard(self, gateway: str, *, connected: bool) -> None:
+        self._leave(gateway)  # also before "on": it may be back before its old connection was seen to end
+        if connected and self._enrolled(gateway):
             self._connected.add(gateway)
             self._presence(gateway, True)
 

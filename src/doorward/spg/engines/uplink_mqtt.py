@@ -12,7 +12,7 @@ from gmqtt import Client, Message, Subscription
 from gmqtt.mqtt.handler import MQTTConnectError
 
 from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, WAIT_S_MAX, FullJitter, keep_up
-from doorward.kit.mqtt import Session, Unacknowledged
+from doorward.kit.mqtt import Session, Unacknowledged, quiet
 from doorward.kit.tls import Credentials, client_context
 from doorward.wire import topics
 from doorward.wire.codec import FRAME_BYTES_MAX
@@ -106,7 +106,7 @@ class MqttUplink:
             clean_session=True,
             will_message=Message(topics.presence(self._gateway), b"off", qos=1, retain=True),
             persistent_storage=self._unacknowledged,
-            logger=log,
+            logger=quiet(log),
             session_expiry_interval=0,
             maximum_packet_size=PACKET_BYTES_MAX,
         )

@@ -89,7 +89,9 @@ async def read_body(declared: bytes, receive: Receive, bytes_max: int) -> bytes:
                 return bytes(body)
             return await _rest(bytearray(body), receive, bytes_max)
     except TimeoutError:
-        raise Refused(Reason.BODY_MALFORMED, f"the body did not come within {BODY_WAIT_S_MAX:.0f} s") from None
+        raise Refused(
+            Reason.BODY_MALFORMED, f"the body did not come within {BODY_WAIT_S_MAX:.0f} s"
+        ) from None
 
 
 async def _rest(body: bytearray, receive: Receive, bytes_max: int) -> bytes:

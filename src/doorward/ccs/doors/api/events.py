@@ -52,7 +52,9 @@ def events_router(reading: Reading) -> APIRouter:
     async def list_events(
         token: Token,
         after: Cursor = "",
-        kind: Annotated[list[Annotated[str, Query(max_length=64, pattern=PRINTABLE)]], Query(max_length=KINDS_MAX)] = [],  # noqa: B006
+        kind: Annotated[
+            list[Annotated[str, Query(max_length=64, pattern=PRINTABLE)]], Query(max_length=KINDS_MAX)
+        ] = [],  # noqa: B006
         limit: Limit = PAGE,
     ) -> Response:
         """List what happened after a cursor, oldest first; results are authorised at this moment."""

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -38,7 +38,7 @@ _FORM_SCHEMA = {
 }
 
 
-def _form_body(schema: dict[str, object]) -> dict[str, object]:
+def _form_body(schema: Mapping[str, object]) -> dict[str, object]:
     return {
         "requestBody": {
             "required": True,
@@ -84,8 +84,10 @@ def oauth_router(
 
         async def issue(form: Form) -> Response:
             if form.get("grant_type") != "client_credentials":
-                error = "unsupported_grant_type" if form.get("grant_type") else "invalid_request"
-                raise OAuthRefused(error, "grant_type must be client_credentials")
+                said = "grant_type must be client_credentials"
+                if form.get("grant_type"):
+                    raise OAuthRefused("unsupported_grant_type", said)
+                raise OAuthRefused("invalid_request", said)
             attempt = attempt_of(request, form, source)
             return _issued(await desk.issue(attempt, form.get("scope", "")))
 
@@ -183,7 +185,9 @@ def attempt_of(request: Request, form: Form, source: str) -> Attempt:
     if assertion and form.get("client_assertion_type") != ASSERTION_TYPE:
         raise OAuthRefused("invalid_request", f"client_assertion_type must be {ASSERTION_TYPE}")
     if len(client) > CLIENT_CHARS_MAX or not client.isprintable() or len(secret) > SECRET_CHARS_MAX:
-        raise OAuthRefused("invalid_client", "client authentication failed", why="no such client id or secret")
+        raise OAuthRefused(
+            "invalid_client", "client authentication failed", why="no such client id or secret"
+        )
     return Attempt(client=client, secret=secret, assertion=assertion, source=source)
 
 

@@ -239,7 +239,10 @@ def _stream() -> Spec:
         "security": SECURITY,
         "parameters": query,
         "responses": {
-            "200": {"description": "A stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            "200": {
+                "description": "A stream.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
             **problems((*WHO, Reason.BODY_MALFORMED)),
         },
     }

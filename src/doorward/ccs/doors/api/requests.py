@@ -2,22 +2,22 @@
 
 import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 import msgspec
 import structlog
 
-from doorward.ccs.doors.api.call import Answer, Call, json_answer
+from doorward.ccs.doors.api.call import Answer, Call, json_answer, problem_answer
 from doorward.ccs.doors.problem import STATUS, Headers, problem_of
-from doorward.ccs.journey import Journey, without_result
-from doorward.ccs.ports import CommitUnsure
-from doorward.ccs.rules.asking import NOT_JSON, TEXT_CHARS_MAX, Ask, check_name, malformed
+from doorward.ccs.journey import Journey
+from doorward.ccs.rules.asking import NOT_JSON, Ask, check_name, malformed
 from doorward.ccs.rules.facts import Request
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.rules.limits import Ticket
 from doorward.ccs.views import View, request_view
 from doorward.ccs.waiting import wait_for
+from doorward.ccs.way_back import without_result
 from doorward.ccs.way_out import Accepted, Declined, Verdict
 from doorward.kit.gather import Overloaded
 from doorward.kit.ids import uuid7
@@ -64,16 +64,14 @@ class Requests:
             return await self._post_list(call, token, raw, wait_s)
         key = call.header(b"idempotency-key")
         check_name(key, "key")
-        ask = Ask(
-            id=call.id, token=token, raw=raw, received_us=call.received_us, key=key, source=call.source
-        )
+        ask = Ask(id=call.id, token=token, raw=raw, received_us=call.received_us, key=key, source=call.source)
         if wait_s:
             verdict, request = await self._ask_and_wait(ask, wait_s)
         else:
-            verdict = await self._ask(ask)
+            verdict = await self._journey.asks.ask(ask)
             request = None
         if not isinstance(verdict, Accepted):
-            raise verdict.refusal
+            return problem_answer(verdict.refusal, call.id)  # the journey has put it on record
         shown = request or without_result(verdict.request)
         headers = _applied(wait_s) + self._remaining(verdict.ticket)
         status = 200 if request is not None and request.final_us else 202
@@ -113,24 +111,7 @@ class Requests:
         futures = [each for each in asked if not isinstance(each, Refused)]
         if futures:
             await asyncio.wait(futures)
-        outcomes = [_outcome(each) for each in asked]
-        unsure = {ask.id for ask, each in zip(asks, outcomes, strict=True) if isinstance(each, CommitUnsure)}
-        found = await self._on_record(unsure) if unsure else {}
-        return [_item(ask.id, found.get(ask.id, each)) for ask, each in zip(asks, outcomes, strict=True)]
-
-    async def _ask(self, ask: Ask) -> Verdict:
-        try:
-            return await self._journey.asks.ask(ask)
-        except CommitUnsure:
-            found = await self._on_record([ask.id])
-            if not found:
-                raise
-            return found[ask.id]
-
-    async def _on_record(self, ids: Collection[str]) -> dict[str, Accepted]:
-        """After a commit that may or may not have happened: what is there was accepted."""
-        found = await self._journey.store.read(lambda books: books.requests(ids))
-        return {id: Accepted(request) for id, request in found.items()}
+        return [_item(ask.id, _outcome(each)) for ask, each in zip(asks, asked, strict=True)]
 
     async def _one_of_list(self, ask: Ask, wait_s: int) -> View:
         try:
@@ -139,8 +120,6 @@ class Requests:
             return _item(ask.id, congestion())
         except Refused as refusal:  # access ended while it waited
             return _item(ask.id, refusal)
-        except CommitUnsure as error:
-            return _item(ask.id, error)
         if isinstance(verdict, Accepted) and request is not None:
             seen = Accepted(request, verdict.ticket, verdict.repeated)
             return _item(ask.id, seen, 200 if request.final_us else 202)
@@ -154,7 +133,7 @@ class Requests:
         until_s = asyncio.get_running_loop().time() + wait_s
         ended = waiters.add(ask.id)
         try:
-            verdict = await self._ask(ask)
+            verdict = await self._journey.asks.ask(ask)
             if not isinstance(verdict, Accepted):
                 return verdict, None
             if verdict.request.id != ask.id:
@@ -243,26 +222,21 @@ def _split(raw: bytes) -> list[msgspec.Raw]:
     return items
 
 
-Outcome = Verdict | Refused | Exception
-
-
-def _outcome(asked: "asyncio.Future[Verdict] | Refused") -> Outcome:
+def _outcome(asked: "asyncio.Future[Verdict] | Refused") -> Verdict | Refused:
     if isinstance(asked, Refused):
         return asked
     error = asked.exception()
     if error is None:
         return asked.result()
     log.error("a request of a list failed", exc_info=error)
-    return error if isinstance(error, Exception) else Refused(Reason.SYSTEM_FAILURE)
+    return Refused(Reason.SYSTEM_FAILURE)
 
 
-def _item(id: str, outcome: Outcome, status: int = 202) -> View:
+def _item(id: str, outcome: Verdict | Refused, status: int = 202) -> View:
     if isinstance(outcome, Accepted):
         shown = outcome.request if status == 200 else without_result(outcome.request)
         return {"status": status, "request": request_view(shown, outcome.ticket)}
-    if isinstance(outcome, Declined):
-        outcome = outcome.refusal
-    refusal = outcome if isinstance(outcome, Refused) else Refused(Reason.SYSTEM_FAILURE)
+    refusal = outcome.refusal if isinstance(outcome, Declined) else outcome
     return {"status": STATUS[refusal.reason], "problem": problem_of(refusal, id)}
 
 

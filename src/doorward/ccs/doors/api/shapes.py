@@ -16,7 +16,7 @@ class Shape(msgspec.Struct, kw_only=True):
     """Base of all shapes."""
 
 
-class Body(Shape, frozen=True):
+class Body(msgspec.Struct, frozen=True):
     """What a request asks, as its message format says."""
 
 
