@@ -56,8 +56,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.notices: list[DeviceNotice] = []
+        self.stumbles = 0
 
     async def __call__(self, notice: DeviceNotice) -> None:
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("the store is busy")
         self.notices.append(notice)
 
     def kinds(self, device: str) -> list[str]:

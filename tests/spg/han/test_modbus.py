@@ -239,6 +239,17 @@ async def test_what_the_resident_chose_is_seen_noticed_and_never_written_over(
     await eventually(lambda: heard.kinds(device.id) == ["override", "override_ended"])
 
 
+async def test_a_notice_that_the_gateway_stumbles_over_does_not_end_the_polling(
+    street: Street, adapter: ModbusAdapter, heard: Heard
+) -> None:
+    world, device = await one(street, adapter, DeviceClass.RELAY)
+    heard.stumbles = 1
+    world.resident(device.id, "fault")
+    await eventually(lambda: heard.stumbles == 0)
+    world.resident(device.id, "clear")
+    await eventually(lambda: heard.kinds(device.id) == ["fault_cleared"])
+
+
 async def test_opting_out_is_noticed_and_shows_in_the_state(
     street: Street, adapter: ModbusAdapter, heard: Heard
 ) -> None:

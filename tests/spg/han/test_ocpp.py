@@ -236,6 +236,14 @@ async def test_what_the_resident_chose_is_seen_noticed_and_never_written_over(
     await eventually(lambda: "override_ended" in heard.kinds(device.id))
 
 
+async def test_a_notice_that_the_gateway_stumbles_over_does_not_end_the_others(
+    street: Street, adapter: OcppAdapter, heard: Heard, version: str
+) -> None:
+    heard.stumbles = 1
+    _, device = await charging(street, adapter, version)
+    await eventually(lambda: heard.kinds(device.id) == ["plugged"])
+
+
 async def test_opting_out_shows_in_the_state(street: Street, adapter: OcppAdapter, version: str) -> None:
     world, device = await charging(street, adapter, version)
     world.resident(device.id, "opt_out")

@@ -6,6 +6,7 @@ points that show it, and the model's further checks, say so within the model's `
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ from doorward.spg.ports import Acted, DeviceFault, DeviceNotice, HanCommand, Rea
 from doorward.wire.messages import ProvisionedDevice
 from doorward.wire.reasons import Reason
 from doorward.wire.vocabulary import Operation
+
+log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 1.0
 CALL_S_MAX = 20.0
@@ -303,8 +306,13 @@ class ModbusAdapter:
     async def _poll_in_turn(self, devices: list[ProvisionedDevice], notices: Notices) -> None:
         for device in devices:
             watched = self._watched.get(device.id)
-            if watched is not None:
+            if watched is None:
+                continue
+            try:
                 await self._poll(device, watched, notices)
+            except Exception:
+                # One device, or the gateway's own trouble with one notice, must not end the poll of all.
+                log.exception("polling %s failed", device.id)
 
     async def _poll(self, device: ProvisionedDevice, watched: Watched, notices: Notices) -> None:
         loop = asyncio.get_running_loop()

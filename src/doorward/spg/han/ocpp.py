@@ -16,6 +16,7 @@ How operations are carried out (chosen because each is absolute, can be repeated
 """
 
 import asyncio
+import logging
 import math
 import random
 import ssl
@@ -53,6 +54,8 @@ from doorward.spg.ports import Acted, DeviceFault, DeviceNotice, HanCommand, Rea
 from doorward.wire.messages import ProvisionedDevice
 from doorward.wire.reasons import Reason
 from doorward.wire.vocabulary import CLASS_OPERATIONS, DeviceClass, Operation
+
+log = logging.getLogger(__name__)
 
 ANSWER_S_MAX = 5.0
 """How long one answer of a charger may take."""
@@ -267,7 +270,12 @@ class OcppAdapter:
 
     async def _tell(self, notices: Notices) -> None:
         while True:
-            await notices(await self._queue.get())
+            notice = await self._queue.get()
+            try:
+                await notices(notice)
+            except Exception:
+                # The gateway's own trouble with one notice must not end all others.
+                log.exception("notice %s of %s was not taken", notice.kind, notice.device)
 
     # --- calls ------------------------------------------------------------------------------------
 
