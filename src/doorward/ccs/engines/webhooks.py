@@ -77,6 +77,14 @@ class AiohttpNotifier:
         self._turns = _Turns(self._bounds)
         self._target = lru_cache(TARGETS_KEPT_MAX)(self._check)
 
+    def wrong_url(self, url: str) -> str:
+        """Say in words why a webhook may not go to a URL; ``""``: it may, as far as its form tells."""
+        try:
+            self._target(url)
+        except AddressRefused as error:
+            return str(error)
+        return ""
+
     async def push(self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int) -> list[str]:
         """POST each (endpoint, message id, body) signed; per post ``""`` for a 2xx, or what went wrong."""
         at_s = now_us // US
