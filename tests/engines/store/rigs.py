@@ -1,10 +1,13 @@
 """A store to test, as each engine gives it: the only place that knows which one it is."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any, Protocol
 
-from doorward.ccs.engines.opening import open_store
+from doorward.ccs.engines.opening import open_store, sqlite_path
+from doorward.ccs.engines.postgresql import connected
 from doorward.ccs.ports import AllBooks, Store
 from tests.engines.store.records import NOW
 
@@ -99,6 +102,16 @@ async def open_rig(url: str) -> Rig:
     if url.startswith("sqlite"):
         return OneByOne(clock, store)
     return SideBySide(clock, store, await open_store(url, clock=clock))
+
+
+async def raw(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement beside the store, and return its rows."""
+    path = sqlite_path(url)
+    if path is None:
+        async with connected(url) as server:
+            return [tuple(row) for row in await server.fetch(statement)]
+    with closing(sqlite3.connect(path)) as file, file:
+        return list(file.execute(statement))
 
 
 async def contend(rig: Rig, older: Step, newer: Step) -> tuple[Any, Any]:

@@ -121,6 +121,10 @@ class Flavour(ABC):
         Parameters are the columns, then the key, all after ``new_``."""
 
     @abstractmethod
+    def beyond(self, xact: Column[int], seq: Column[int]) -> ColumnElement[bool]:
+        """A feed's rows after the parameters ``xact`` and ``seq``."""
+
+    @abstractmethod
     def settled(self) -> ColumnElement[bool] | None:
         """Of a feed's rows those before which nothing can appear any more; ``None`` means all."""
 
@@ -194,6 +198,10 @@ class Sqlite(Flavour):
         values = {name: _risen(table.c[name], new[name], rising) for name in columns}
         return update(table).where(table.c[key] == words(f"new_{key}")).values(values)
 
+    def beyond(self, xact: Column[int], seq: Column[int]) -> ColumnElement[bool]:
+        """Without transactions' ids; said so that the index is used to its end."""
+        return (xact == number("xact")) & (seq > number("seq"))
+
     def settled(self) -> ColumnElement[bool] | None:
         """One writer: what is visible is in order."""
         return None
@@ -247,6 +255,10 @@ class Postgresql(Flavour):
         rows = _arrays(table, (*columns, key), prefix="new_")
         values = {name: _risen(table.c[name], rows.c[name], rising) for name in columns}
         return update(table).where(table.c[key] == rows.c[key]).values(values)
+
+    def beyond(self, xact: Column[int], seq: Column[int]) -> ColumnElement[bool]:
+        """In the order of (transaction, number)."""
+        return tuple_(xact, seq) > tuple_(number("xact"), number("seq"))
 
     def settled(self) -> ColumnElement[bool] | None:
         """Older than every transaction that runs."""

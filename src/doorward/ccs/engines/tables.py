@@ -226,14 +226,13 @@ grant = Table(
     _number("expires_us"),
 )
 """The last two are the document's own, for counting who shares a service point."""
-Index("ix_grant_pair", grant.c.party, grant.c.service_point)
+Index("ix_grant_place", grant.c.service_point, grant.c.party)
 Index("ix_grant_party_sequence", grant.c.party, grant.c.sequence)
-_partial("ix_grant_live_at", grant.c.service_point, where="state = 'live'")
 _partial("ix_grant_lease", grant.c.lease_until_us, where="state = 'live' AND lease_until_us < expires_us")
 Index(
     "uq_grant_live",
-    grant.c.party,
     grant.c.service_point,
+    grant.c.party,
     unique=True,
     postgresql_where=text("state = 'live'"),
     sqlite_where=text("state = 'live'"),

@@ -201,7 +201,7 @@ def _puts(
     wanted: Mapping[str, R], present: Mapping[str, R], but: set[str] | frozenset[str] = frozenset()
 ) -> Iterator[Change]:
     for id, record in wanted.items():
-        kind = KINDS[type(record)]  # type: ignore[index]
+        kind = KINDS[type(record)]
         found = present.get(id)
         if found is None:
             yield Put(words=f"add {kind} {id}", record=record)  # type: ignore[arg-type]

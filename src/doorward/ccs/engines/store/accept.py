@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from doorward.ccs.engines import tables as t
-from doorward.ccs.engines.sql import SKIP, Flavour, Row, Statement, inserting, locked, updating
+from doorward.ccs.engines.sql import SKIP, Flavour, Row, Statement, exactly, inserting, locked, updating
 from doorward.ccs.engines.store.base import DAY_US, Part
 from doorward.ccs.engines.store.rows import RowsOf
 from doorward.ccs.ports import Pair
@@ -20,7 +20,10 @@ JOURNAL = RowsOf(JournalRow, t.journal)
 MS = 1000
 
 BY_KEY = Statement(
-    lambda f: select(*REQUEST.columns).where(f.any_pair(t.request.c.party, t.request.c.key, "pairs")),
+    lambda f: select(*REQUEST.columns).where(
+        f.any_pair(t.request.c.party, t.request.c.key, "pairs"),
+        t.request.c.key != exactly(""),  # what the unique index says of itself
+    ),
     "pairs",
 )
 INSERT_REQUESTS = inserting(t.request, REQUEST.names, SKIP, returning="id")

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, select, tuple_, update
+from sqlalchemy import Select, delete, select, update
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import (
@@ -46,7 +46,7 @@ def _claim(flavour: Flavour) -> Any:
 
 
 def _feed(flavour: Flavour, *more: Any) -> Select[Any]:
-    after = tuple_(_c.xact, _c.seq) > tuple_(number("xact"), number("seq"))
+    after = flavour.beyond(_c.xact, _c.seq)
     settled = flavour.settled()
     bounds = [] if settled is None else [settled]
     return (

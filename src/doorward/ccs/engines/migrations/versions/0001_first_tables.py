@@ -472,20 +472,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'live' AND lease_until_us < expires_us"),
         sqlite_where=sa.text("state = 'live' AND lease_until_us < expires_us"),
     )
-    op.create_index(
-        "ix_grant_live_at",
-        "grant",
-        ["service_point"],
-        unique=False,
-        postgresql_where=sa.text("state = 'live'"),
-        sqlite_where=sa.text("state = 'live'"),
-    )
-    op.create_index("ix_grant_pair", "grant", ["party", "service_point"], unique=False)
+    op.create_index("ix_grant_place", "grant", ["service_point", "party"], unique=False)
     op.create_index("ix_grant_party_sequence", "grant", ["party", "sequence"], unique=False)
     op.create_index(
         "uq_grant_live",
         "grant",
-        ["party", "service_point"],
+        ["service_point", "party"],
         unique=True,
         postgresql_where=sa.text("state = 'live'"),
         sqlite_where=sa.text("state = 'live'"),

@@ -1,0 +1,439 @@
+"""The CCS, put together: the only file that knows everybody."""
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+
+import structlog
+
+from doorward.ccs.attempts import Attempts
+from doorward.ccs.doors.api.app import Door, Parts
+from doorward.ccs.doors.api.meter import CallMeter
+from doorward.ccs.doors.enrol import enrol_app
+from doorward.ccs.endpoints import Endpoints
+from doorward.ccs.engines.authority import CertificateAuthority
+from doorward.ccs.engines.consent import LocalConsentAuthority
+from doorward.ccs.engines.keys import Keys, load_keys
+from doorward.ccs.engines.link_mqtt import MqttLink
+from doorward.ccs.engines.link_websocket import WebSocketLink
+from doorward.ccs.engines.opening import open_store
+from doorward.ccs.engines.secrets import SecretHasher
+from doorward.ccs.engines.standard_formats import standard_documents
+from doorward.ccs.engines.webhook_address import AddressPolicy, AddressRefused, check_url
+from doorward.ccs.engines.webhooks import AiohttpNotifier
+from doorward.ccs.enrolment import Enrolling, Enrolment
+from doorward.ccs.journey import Journey
+from doorward.ccs.ports import AllBooks, Link, Store
+from doorward.ccs.reading import Reading
+from doorward.ccs.rules.facts import FormatRow, Gateway, Thing
+from doorward.ccs.rules.formats import Catalogue, check_format
+from doorward.ccs.rules.identity import TokenReader
+from doorward.ccs.settings import CcsSettings
+from doorward.ccs.tokens import TokenDesk
+from doorward.ccs.upkeep import Ownership, Upkeep
+from doorward.kit.clock import Clock, SlewingClock
+from doorward.kit.ids import uuid7
+from doorward.kit.serving import HttpServer, listen
+from doorward.wire.enrolment import WORKER_PREFIX, LinkAddress
+
+log = structlog.get_logger(__name__)
+
+CATALOGUE_LOOK_S = 2.0
+GATEWAYS_LOOK_S = 15.0
+GATEWAYS_PAGE = 1_000
+SQLITE_FILE = "ccs.sqlite"
+AUTHORITY_DIR = "authority"
+"""In the data directory: the certificate authority and the consent authority, built in (docs/adr/0006)."""
+KEYS_DIR = "keys"
+
+
+class GatewayList:
+    """Which certificate each gateway has now: the link asks without waiting for the books."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._certificates: dict[str, str] = {}
+        self._generations: dict[str, int] = {}
+
+    def accepts(self, gateway: str, fingerprint: str) -> bool:
+        """Whether the link may let in this gateway with this certificate."""
+        return bool(fingerprint) and self._certificates.get(gateway) == fingerprint
+
+    def enrolled(self, gateway: str) -> bool:
+        """Whether a gateway may be spoken with."""
+        return gateway in self._certificates
+
+    def joined(self, gateway: Gateway) -> None:
+        """A gateway was just enrolled here."""
+        self._certificates[gateway.id] = gateway.certificate
+        self._generations[gateway.id] = gateway.key_generation
+
+    async def look(self) -> tuple[list[Gateway], list[str]]:
+        """Read all anew; return those that changed, and the ids that may not connect any more."""
+        seen: dict[str, Gateway] = {}
+        after = ""
+        while True:
+            page = await self._page(after)
+            seen |= {each.id: each for each in page if each.state == "enrolled"}
+            if len(page) < GATEWAYS_PAGE:
+                break
+            after = max(each.id for each in page)
+        gone = [id for id in self._certificates if id not in seen]
+        changed = [
+            each
+            for each in seen.values()
+            if (self._certificates.get(each.id), self._generations.get(each.id))
+            != (each.certificate, each.key_generation)
+        ]
+        self._certificates = {id: each.certificate for id, each in seen.items()}
+        self._generations = {id: each.key_generation for id, each in seen.items()}
+        return changed, gone
+
+    async def _page(self, after: str) -> list[Gateway]:
+        async def read(books: AllBooks) -> list[Gateway]:
+            ids = await books.known(Thing.GATEWAY, after=after, limit=GATEWAYS_PAGE)
+            return list((await books.gateways(ids)).values())
+
+        return await self._store.read(read)
+
+
+class CcsApp:
+    """One worker of the CCS: built by :meth:`start`, ended by :meth:`stop`.
+
+    ``worker`` names it among others; ``listening`` is the API's socket, where several share one. ``clock``
+    is the wall's unless the caller plays it; ``rng`` must be the system's, for keys and tokens come from it.
+    """
+
+    def __init__(
+        self,
+        settings: CcsSettings,
+        rng: random.Random,
+        *,
+        worker: str = "",
+        listening: socket.socket | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(rng, random.SystemRandom):
+            raise ValueError("the CCS needs the system's randomness: ids, secrets and tokens come from it")
+        self.settings = settings
+        self.clock = clock or SlewingClock(time.time, time.monotonic)
+        self._rng = rng
+        self._worker = worker or f"w-1-{rng.getrandbits(32):08x}"
+        self._listening = listening
+        self._catalogue = Catalogue([])
+        self._duties: list[asyncio.Task[None]] = []
+        self._servers: list[HttpServer] = []
+        self._stopping = False
+        self._started = False
+
+    # ---- what others may ask -----------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """How third parties reach the API."""
+        return self._issuer
+
+    @property
+    def enrol_url(self) -> str:
+        """Where gateways enrol."""
+        return f"https://{_bracketed(self.settings.gateway_hosts[0])}:{self._enrol_server.port}"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that gateways trust."""
+        return self.authority.path
+
+    # ---- start and stop ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything and serve; what was opened is closed again if it fails."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._started = True
+
+    async def _start(self) -> None:
+        settings = self.settings
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._open_keys()
+        listening = self._listening or listen(settings.host, settings.port)
+        self._issuer = settings.public_url.rstrip("/") or _url(settings, listening.getsockname()[1])
+        self.store = await open_store(database_url(settings), clock=self.clock)
+        await self._fill_catalogue()
+        self.gateways = GatewayList(self.store)
+        await self.gateways.look()
+        self._build_way()
+        await self._serve(listening)
+        await self.upkeep.partitions()
+        await self.store.listen(self._heard)
+        self._keep(self.upkeep.run, self.journey.pushing.run, self._watch_catalogue, self._watch_gateways)
+
+    def _open_keys(self) -> None:
+        authority = self.settings.data_dir / AUTHORITY_DIR
+        self.authority = CertificateAuthority(authority, self.clock.now_us)
+        self.consent = LocalConsentAuthority(authority)
+        self.keys: Keys = load_keys(self.settings.data_dir / KEYS_DIR, self._rng)
+
+    def _build_way(self) -> None:
+        settings = self.settings
+        policy = AddressPolicy(allow_networks=tuple(settings.webhook_allow_networks))
+        self.notifier = AiohttpNotifier(self.keys.webhook.key, policy)
+        self.tokens = TokenReader(self.keys.token.public, self._issuer, self._issuer)
+        self.ownership = Ownership(self._worker)
+        self.link: Link = self._make_link()
+        self.journey = Journey(
+            store=self.store,
+            link=self.link,
+            notifier=self.notifier,
+            clock=self.clock,
+            rng=self._rng,
+            tokens=self.tokens,
+            catalogue=lambda: self._catalogue,
+            claim=lambda: self.ownership,
+            master_key=self.keys.link,
+            terms=settings.terms(),
+        )
+        self.upkeep = Upkeep(
+            self.journey, self.ownership, self.consent, self._rng, shared=settings.link == "mqtt"
+        )
+        self._wrong_url = _url_checker(policy)
+
+    def _make_link(self) -> Link:
+        settings = self.settings
+        if settings.link == "mqtt":
+            name = f"{WORKER_PREFIX}{self._worker}"
+            credentials = self.authority.worker(name)
+            return MqttLink(settings.mqtt_url, credentials, name, self.gateways.enrolled, self._rng)
+        credentials = self.authority.server("link", settings.gateway_hosts)
+        return WebSocketLink(settings.link_host, settings.link_port, credentials, self.gateways.accepts)
+
+    async def _serve(self, listening: socket.socket) -> None:
+        settings = self.settings
+        await self.link.start(self.journey.receive, self.journey.presence)
+        self.door = Door(self._door_parts())
+        enrolment = self.authority.server("enrol", settings.gateway_hosts)
+        self._enrol_server = HttpServer(
+            self._enrol_door(),
+            listen(settings.enrol_host, settings.enrol_port),
+            certificate=enrolment.certificate,
+            key=enrolment.key,
+            stop_wait_s_max=settings.stop_wait_s_max,
+        )
+        self._api_server = HttpServer(
+            self.door,
+            listening,
+            certificate=settings.tls_certificate,
+            key=settings.tls_key,
+            trusted_proxies=settings.trusted_proxies,
+            stop_wait_s_max=settings.stop_wait_s_max,
+        )
+        for server in (self._enrol_server, self._api_server):
+            self._servers.append(server)
+            await server.start()
+
+    def _door_parts(self) -> Parts:
+        reading = Reading(self.journey, lambda: self._catalogue)
+        self.secrets = SecretHasher(self._rng.randbytes(32))
+        desk = TokenDesk(
+            store=self.store,
+            clock=self.clock,
+            rng=self._rng,
+            key=self.keys.token.key,
+            kid=self.keys.token.kid,
+            issuer=self._issuer,
+            audience=self._issuer,
+            endpoint=f"{self._issuer}/oauth/token",
+            reader=self.tokens,
+            matches=self.secrets.matches,
+        )
+        self.attempts = Attempts(self.store, self.journey.refusals, self.clock)
+        return Parts(
+            journey=self.journey,
+            reading=reading,
+            endpoints=Endpoints(
+                self.store, self.tokens, self.notifier, self._wrong_url, self.clock, self._rng
+            ),
+            desk=desk,
+            attempts=self.attempts,
+            meter=CallMeter(self.store, time.monotonic, self.settings.workers),
+            issuer=self._issuer,
+            token_keys=self.keys.token.public,
+            webhook_keys=self.keys.webhook.public,
+            ready=self._ready,
+            shared=self.settings.is_shared,
+        )
+
+    def _enrol_door(self) -> object:
+        enrolment = Enrolment(
+            self.store,
+            self._sign,
+            self.consent,
+            Enrolling(master=self.keys.link, ca=self.authority.pem, link=self._link_address()),
+            self.clock,
+            self._rng,
+            self._joined,
+        )
+        return enrol_app(enrolment.enrol, self.authority.pem, lambda: uuid7(self.clock.now_us(), self._rng))
+
+    def _link_address(self) -> LinkAddress:
+        if isinstance(self.link, WebSocketLink):
+            host = _bracketed(self.settings.gateway_hosts[0])
+            return LinkAddress(kind="websocket", urls=[f"wss://{host}:{self.link.port}"])
+        return LinkAddress(kind="mqtt", urls=[self.settings.mqtt_url])
+
+    async def _sign(self, csr: str, gateway: str) -> tuple[str, str]:
+        return self.authority.sign_gateway(csr, gateway)
+
+    def _joined(self, gateway: Gateway) -> None:
+        self.gateways.joined(gateway)
+        self.journey.switchboard.learn({gateway.id: gateway})
+
+    async def stop(self) -> None:
+        """Stop without refusing anybody: no new connections, then what runs is finished, then all is closed.
+
+        Idempotent, and also right after a start that failed half-way.
+        """
+        self._stopping = True
+        stops = [asyncio.ensure_future(server.stop()) for server in self._servers]
+        await asyncio.sleep(0)  # let the sockets close before those who wait are let go
+        if self._of("door"):
+            self.door.close()
+        await asyncio.gather(*stops)
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.gather(*self._duties, return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close what there is: what waits for a transaction gets it first."""
+        if self._of("journey"):
+            await self.journey.asks.drained()
+        if self._of("attempts"):
+            await self.attempts.drained()
+        if self._of("link"):
+            await self.link.stop()
+        if self._of("notifier"):
+            await self.notifier.close()
+        if self._of("secrets"):
+            self.secrets.close()
+        if self._of("store"):
+            await self.store.close()
+
+    def _of(self, name: str) -> bool:
+        """Whether a part has come into being: a start may have failed half-way."""
+        return name in self.__dict__
+
+    # ---- what goes on beside ------------------------------------------------------------------------
+
+    def _keep(self, *duties: Callable[[], Awaitable[None]]) -> None:
+        for duty in duties:
+            self._duties.append(asyncio.ensure_future(duty()))
+
+    async def failed(self) -> None:
+        """Return, or raise, when something that should run for ever has ended."""
+        done, _ = await asyncio.wait(self._duties, return_when=asyncio.FIRST_COMPLETED)
+        for duty in done:
+            duty.result()
+
+    def _heard(self, channel: str, payload: str) -> None:
+        """Another worker took what somebody here waits for."""
+        if channel == f"ended.{self._worker}":
+            self.journey.waiters.tell(payload.split())
+
+    async def _ready(self) -> str:
+        if self._stopping or not self._started:
+            return "stopping" if self._stopping else "starting"
+        await self.store.read(lambda books: books.formats_version())
+        return ""
+
+    async def _fill_catalogue(self) -> None:
+        """Put the standard formats in at first start; then load whatever is there."""
+
+        async def fill(books: AllBooks) -> None:
+            _, rows = await books.formats()
+            there = {(row.name, row.version) for row in rows}
+            await books.put_formats([row for row in _standard() if (row.name, row.version) not in there])
+
+        await self.store.write(fill)
+        await self._load_catalogue()
+
+    async def _load_catalogue(self) -> None:
+        version, rows = await self.store.read(lambda books: books.formats())
+        self._catalogue = Catalogue.of(rows, version)
+
+    async def _watch_catalogue(self) -> None:
+        while True:
+            await asyncio.sleep(CATALOGUE_LOOK_S)
+            try:
+                if await self.store.read(lambda books: books.formats_version()) != self._catalogue.version:
+                    await self._load_catalogue()
+            except Exception:
+                log.exception("the catalogue of formats could not be read; the one before stays")
+
+    async def _watch_gateways(self) -> None:
+        """Gateways may be enrolled or revoked by another process."""
+        while True:
+            await asyncio.sleep(GATEWAYS_LOOK_S)
+            try:
+                await self._look_at_gateways()
+            except Exception:
+                log.exception("the list of gateways could not be read; the one before stays")
+
+    async def _look_at_gateways(self) -> None:
+        changed, gone = await self.gateways.look()
+        self.journey.switchboard.learn({gateway.id: gateway for gateway in changed})
+        for gateway in gone:
+            self.journey.switchboard.forget(gateway)
+            await self.link.drop(gateway)
+
+
+async def prepare(settings: CcsSettings, rng: random.Random) -> None:
+    """Make keys and bring the books up to date, once, before several workers start."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clock = SlewingClock(time.time, time.monotonic)
+    CertificateAuthority(settings.data_dir / AUTHORITY_DIR, clock.now_us)
+    LocalConsentAuthority(settings.data_dir / AUTHORITY_DIR)
+    load_keys(settings.data_dir / KEYS_DIR, rng)
+    store = await open_store(database_url(settings), clock=clock)
+    await store.close()
+
+
+def database_url(settings: CcsSettings) -> str:
+    """Return the store's URL: SQLite in the data directory unless the settings name another."""
+    if settings.database:
+        return settings.database
+    return f"sqlite:///{(settings.data_dir / SQLITE_FILE).absolute()}"
+
+
+def _standard() -> Collection[FormatRow]:
+    rows = []
+    for document in standard_documents():
+        format_ = check_format(document)
+        rows.append(FormatRow(name=format_.name, version=format_.version, state="active", document=document))
+    return rows
+
+
+def _url(settings: CcsSettings, port: int) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
+    return f"{scheme}://{_bracketed(host)}:{port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _url_checker(policy: AddressPolicy) -> Callable[[str], str]:
+    def wrong(url: str) -> str:
+        try:
+            check_url(url, policy)
+        except AddressRefused as error:
+            return str(error)
+        return ""
+
+    return wrong

@@ -1,0 +1,262 @@
+"""The door: every call gets its id here; what is hot goes straight to the journey, the rest to FastAPI.
+
+No middleware stands on the hot way; refusals of both ways become problems here, and attempts go on record.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from doorward import __version__
+from doorward.ccs.attempts import WHO, Attempts
+from doorward.ccs.doors.api.call import (
+    Answer,
+    Call,
+    ClientGone,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    problem_answer,
+    send_answer,
+)
+from doorward.ccs.doors.api.catalogue import catalogue_router
+from doorward.ccs.doors.api.docs import docs_router
+from doorward.ccs.doors.api.endpoints import endpoints_router
+from doorward.ccs.doors.api.events import Streams, events_router
+from doorward.ccs.doors.api.meter import CallMeter
+from doorward.ccs.doors.api.oauth import oauth_router
+from doorward.ccs.doors.api.openapi import Spec, describe
+from doorward.ccs.doors.api.requests import Requests, congestion
+from doorward.ccs.doors.health import health_router
+from doorward.ccs.endpoints import Endpoints
+from doorward.ccs.journey import Journey
+from doorward.ccs.ports import LeaseLost
+from doorward.ccs.reading import Reading
+from doorward.ccs.tokens import TokenDesk
+from doorward.kit.gather import Overloaded
+from doorward.kit.ids import uuid7
+from doorward.wire.reasons import Reason, Refused
+
+log = structlog.get_logger(__name__)
+
+REQUESTS = "/v1/requests"
+STREAM = "/v1/events/stream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the door stands on. ``ready`` gives ``""``, or in words why no traffic should come."""
+
+    journey: Journey
+    reading: Reading
+    endpoints: Endpoints
+    desk: TokenDesk
+    attempts: Attempts
+    meter: CallMeter
+    issuer: str
+    token_keys: dict[str, dict[str, str]]
+    webhook_keys: dict[str, dict[str, str]]
+    ready: Callable[[], Awaitable[str]]
+    shared: bool = False
+
+
+class Door:
+    """The ASGI application of the third parties' API."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._journey = parts.journey
+        self._requests = Requests(parts.journey)
+        self._streams = Streams(parts.journey, parts.reading, shared=parts.shared)
+        self._rest = build_rest(parts)
+
+    def close(self) -> None:
+        """Let go of whoever waits or follows, so that the server can stop; calls that run are finished."""
+        self._requests.close()
+        self._streams.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"this door serves http, not {scope['type']}")
+        call = self._call(scope, receive)
+        sent = _Sent(send, call.id)
+        try:
+            await self._serve(call, scope, receive, sent)
+        except ClientGone:
+            return
+        except Exception as error:
+            if sent.begun:
+                log.exception("a call failed with its answer begun", request_id=call.id)
+                return
+            await send_answer(failed(self._parts, error, call), call.id, send)
+
+    def _call(self, scope: Scope, receive: Receive) -> Call:
+        now_us = self._journey.clock.now_us()
+        client = scope.get("client")
+        return Call(
+            id=uuid7(now_us, self._journey.rng),
+            received_us=now_us,
+            source=client[0] if client else "",
+            headers=dict(scope["headers"]),
+            query=scope["query_string"],
+            receive=receive,
+        )
+
+    async def _serve(self, call: Call, scope: Scope, receive: Receive, sent: "_Sent") -> None:
+        path, method = scope["path"], scope["method"]
+        if path.startswith(REQUESTS):
+            answer = await self._request(call, method, path[len(REQUESTS) :])
+            if answer is not None:
+                await send_answer(answer, call.id, sent.send)
+                return
+        elif path == STREAM and method == "GET":
+            token = call.bearer()
+            await self._streams.serve(call, token, await self._caller(call, token), sent.send)
+            return
+        scope["doorward.call"] = call
+        if path.startswith("/v1/"):
+            await self._caller(call, call.bearer())
+        await self._rest(scope, receive, sent.with_id)
+
+    async def _request(self, call: Call, method: str, rest: str) -> Answer | None:
+        """Serve the hot ways; ``None`` for what FastAPI serves."""
+        if rest == "":
+            if method == "POST":
+                token = call.bearer()
+                await self._caller(call, token)
+                answer = await self._requests.post(call, token)
+                if answer.status == 401:
+                    self._parts.meter.failed(call.source)
+                return answer
+            if method == "DELETE":
+                token = call.bearer()
+                await self._caller(call, token)
+                return await self._requests.delete_campaign(call, token)
+        elif rest[0] == "/" and "/" not in rest[1:] and method in ("GET", "DELETE"):
+            token = call.bearer()
+            await self._caller(call, token)
+            if method == "GET":
+                return await self._requests.get(token, rest[1:])
+            return await self._requests.delete(token, rest[1:])
+        return None
+
+    async def _caller(self, call: Call, token: str) -> str:
+        """Return whom a token names by its signature, within their rate. All else is asked in a transaction."""
+        self._parts.meter.require_source(call.source)
+        party = self._journey.tokens.read(token).sub
+        await self._parts.meter.require(party)
+        return party
+
+
+class _Sent:
+    """Passes messages on to the server, and remembers whether an answer has begun."""
+
+    def __init__(self, send: Send, id: str) -> None:
+        self._send = send
+        self._id = (b"x-request-id", id.encode())
+        self.begun = False
+
+    async def send(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
+
+    async def with_id(self, message: Message) -> None:
+        """Send, with the request id among the headers."""
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], self._id]
+        await self.send(message)
+
+
+# ---- refusals -------------------------------------------------------------------------------------------
+
+
+def failed(parts: Parts, error: BaseException, call: Call) -> Answer:
+    """Return the problem that an error is; what was an attempt goes on record (F24), bounded."""
+    if isinstance(error, Refused):
+        if error.reason in WHO:
+            parts.meter.failed(call.source)
+        parts.attempts.note(call.id, error, call.source, _named(parts, call))
+        return problem_answer(error, call.id)
+    if isinstance(error, Overloaded | LeaseLost):
+        return problem_answer(congestion(), call.id)
+    log.error("a call failed", request_id=call.id, exc_info=error)
+    return problem_answer(Refused(Reason.SYSTEM_FAILURE), call.id)
+
+
+def _named(parts: Parts, call: Call) -> str:
+    """Return the third party that a rightly signed token names, whatever else is wrong with it."""
+    try:
+        return parts.journey.tokens.read(call.bearer()).sub
+    except Refused:
+        return ""
+
+
+# ---- what FastAPI serves --------------------------------------------------------------------------------
+
+
+def build_rest(parts: Parts) -> FastAPI:
+    """Return the application behind everything that is not hot."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="Doorward", version=__version__)
+    app.include_router(
+        oauth_router(parts.desk, parts.attempts, parts.issuer, parts.token_keys, parts.webhook_keys)
+    )
+    app.include_router(catalogue_router(parts.reading))
+    app.include_router(events_router(parts.reading))
+    app.include_router(endpoints_router(parts.endpoints))
+    app.include_router(health_router(parts.ready))
+    described: list[Spec] = []
+
+    def description() -> Spec:
+        if not described:
+            described.append(describe(app, __version__))
+        return described[0]
+
+    app.include_router(docs_router(description))
+
+    async def wrong(request: Request, error: Exception) -> Response:
+        return _response(failed(parts, error, request.scope["doorward.call"]))
+
+    for kind in (Refused, Overloaded, LeaseLost):
+        app.add_exception_handler(kind, wrong)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, _error: Exception) -> Response:
+        # Starlette raises it again when this is sent, and the door logs it.
+        call: Call = request.scope["doorward.call"]
+        return _response(problem_answer(Refused(Reason.SYSTEM_FAILURE), call.id))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return _response(failed(parts, _invalid(error), request.scope["doorward.call"]))
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> Response:
+        call: Call = request.scope["doorward.call"]
+        if error.status_code == 404:
+            return _response(problem_answer(Refused(Reason.NOT_FOUND), call.id))
+        said = Refused(Reason.BODY_MALFORMED, f"{request.method} {request.url.path}: {error.detail}")
+        answer = problem_answer(said, call.id, error.status_code)
+        return _response(answer, dict(error.headers or {}))
+
+    return app
+
+
+def _invalid(error: RequestValidationError) -> Refused:
+    first = error.errors()[0]
+    where, *rest = first["loc"]
+    if where == "path":
+        return Refused(Reason.NOT_FOUND)
+    return Refused(Reason.BODY_MALFORMED, first["msg"], field="".join(f"/{part}" for part in rest))
+
+
+def _response(answer: Answer, headers: dict[str, str] | None = None) -> Response:
+    response = Response(answer.body, answer.status, headers)
+    for name, value in answer.headers:
+        response.headers[name.decode()] = value.decode()
+    return response

@@ -1,0 +1,135 @@
+"""The settings of the CCS: one frozen object, read once. Environment (``DOORWARD_CCS_…``) beats the file."""
+
+import tomllib
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from doorward.ccs.terms import US, Terms
+
+PREFIX = "DOORWARD_CCS_"
+
+
+class CcsSettings(BaseSettings):
+    """Every setting has its unit last. Raises ``pydantic.ValidationError`` naming what is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("doorward-data"), description="Where keys, certificates and (with SQLite) the books lie."
+    )
+    database: str = Field(
+        "",
+        description="`postgresql://…`, `sqlite:///path`; empty for SQLite in the data directory.",
+    )
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain (PEM) of the API; with the key, the API speaks HTTPS."
+    )
+    tls_key: Path | None = Field(None, description="Private key (PEM) of the API's certificate.")
+    public_url: str = Field(
+        "", description="How third parties reach the API; the issuer of tokens. Empty: made of host and port."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses of proxies whose `X-Forwarded-For` is believed, separated by commas."
+    )
+
+    link: Literal["websocket", "mqtt"] = Field(
+        "websocket", description="How gateways come: directly (one process), or through an MQTT 5 broker."
+    )
+    link_host: str = Field("127.0.0.1", description="Address that the direct link listens on.")
+    link_port: int = Field(8081, ge=0, le=65535, description="Port of the direct link; 0 takes a free one.")
+    mqtt_url: str = Field("", description="The broker: `mqtts://host:port`.")
+    enrol_host: str = Field("127.0.0.1", description="Address that gateways enrol at (HTTPS).")
+    enrol_port: int = Field(8082, ge=0, le=65535, description="Port of enrolment; 0 takes a free one.")
+    gateway_hosts: list[str] = Field(
+        ["localhost", "127.0.0.1"],
+        min_length=1,
+        description="Names and addresses by which gateways reach us: they stand in our certificates, and the "
+        "first of them in what an enrolled gateway is told.",
+    )
+
+    workers: int = Field(1, ge=1, le=64, description="Processes. More than one needs PostgreSQL and MQTT.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="From which level on."
+    )
+    log_json: bool = Field(True, description="One JSON object a line; otherwise for people at a terminal.")
+    stop_wait_s_max: float = Field(20.0, gt=0, description="How long calls may take to end when we stop.")
+
+    utility_name: str = Field("the utility", description="What customers and companies call the utility.")
+    per_hour: int = Field(24, ge=2, description="Transactions an hour at one service point, all together.")
+    per_day: int = Field(576, ge=2, description="Transactions a day at one service point, all together.")
+    warn_after_s: int = Field(
+        14 * 60, ge=1, le=15 * 60, description="A third party is warned after this long without delivery."
+    )
+    in_flight_max: int = Field(16, ge=1, description="Requests to one gateway without a receipt.")
+    queue_items_max: int = Field(20_000, ge=1, description="Requests that wait for their transaction.")
+    refusals_per_minute_max: int = Field(
+        120, ge=1, description="Refusals of one source and minute that are recorded one by one."
+    )
+
+    webhook_allow_networks: list[IPv4Network | IPv6Network] = Field(
+        [], description="Networks that webhooks may go to although they are not public, as `127.0.0.0/8`."
+    )
+    webhook_give_up_h: int = Field(72, ge=1, description="How long an undelivered webhook is tried again.")
+    webhook_first_s: float = Field(5.0, gt=0, description="Wait before the first repetition of a webhook.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.database and not self.database.startswith(("postgresql://", "postgres://", "sqlite://")):
+            raise ValueError("database: must begin with postgresql:// or sqlite:///, or be empty")
+        if self.workers > 1 and not self.is_shared:
+            raise ValueError("workers: more than one needs a PostgreSQL database and link = 'mqtt'")
+        if self.link == "mqtt" and not self.mqtt_url:
+            raise ValueError("mqtt_url: name the broker, as mqtts://host:8883")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file (which comes as arguments)."""
+        return env_settings, init_settings
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers may share books and gateways."""
+        return self.database.startswith("postgres") and self.link == "mqtt"
+
+    def terms(self) -> Terms:
+        """Return what the journey obeys."""
+        return Terms(
+            per_hour=self.per_hour,
+            per_day=self.per_day,
+            warn_after_us=self.warn_after_s * US,
+            in_flight_max=self.in_flight_max,
+            queue_items_max=self.queue_items_max,
+            refusals_per_minute_max=self.refusals_per_minute_max,
+            webhook_give_up_us=self.webhook_give_up_h * 3600 * US,
+            webhook_first_us=int(self.webhook_first_s * US),
+            utility_name=self.utility_name,
+        )
+
+
+def read_settings(file: Path | None = None, **over: Any) -> CcsSettings:
+    """Return the settings of a TOML file (none: defaults), the environment, and ``over`` in between.
+
+    Raises ``ValueError`` (pydantic's or TOML's) or ``OSError``.
+    """
+    held: dict[str, Any] = {}
+    if file is not None:
+        with file.open("rb") as opened:
+            held = tomllib.load(opened)
+    return CcsSettings(**(held | over))

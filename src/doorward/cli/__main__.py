@@ -1,0 +1,5 @@
+"""``python -m doorward.cli``: the same as ``doorward``."""
+
+from doorward.cli.main import app
+
+app()

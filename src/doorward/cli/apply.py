@@ -1,0 +1,149 @@
+"""``doorward apply``: bring a utility's data to the state that a file describes."""
+
+import asyncio
+import random
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+
+from doorward.ccs.engines.authority import CertificateAuthority
+from doorward.ccs.engines.consent import LocalConsentAuthority
+from doorward.ccs.engines.opening import open_store
+from doorward.ccs.engines.secrets import SecretHasher
+from doorward.ccs.ports import AllBooks, Store
+from doorward.ccs.rules.facts import Credential
+from doorward.ccs.setup.carrying import carry_out, read_present
+from doorward.ccs.setup.plan import Change, Present, changes_only, plan
+from doorward.cli.utility_file import FILE_BYTES_MAX, FileWrong, Read, read_utility
+from doorward.kit.clock import Clock, SlewingClock
+from doorward.kit.files import write_atomically
+from doorward.wire.enrolment import SECRET_BYTES, code_hash, format_code
+
+DATABASE_FILE = "ccs.db"
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="The utility's file.", exists=True, dir_okay=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dir: Annotated[
+        Path, typer.Option("--dir", help="The CCS's directory: its authorities and its database.")
+    ] = Path("ccs"),
+    database: Annotated[
+        str, typer.Option("--database", envvar="DOORWARD_DATABASE", help="sqlite:///path or postgresql://…")
+    ] = "",
+) -> None:
+    """Bring third parties, homes, gateways, equipment and permissions to the state that FILE describes.
+
+    A second run changes nothing. Nothing is deleted: what is no longer in the file loses its links, its
+    permissions are withdrawn, and a third party is suspended.
+    """
+    try:
+        read = _read(file)
+    except FileWrong as wrong:
+        for problem in wrong.problems:
+            typer.echo(f"{file}:{problem}", err=True)
+        raise typer.Exit(2) from None
+    clock = SlewingClock(time.time, time.monotonic)
+    url = database or f"sqlite:///{dir / DATABASE_FILE}"
+    try:
+        dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        changes = asyncio.run(apply_file(read, dir, url, clock, random.SystemRandom(), dry_run=dry_run))
+    except (OSError, ValueError) as error:
+        _fail(str(error))
+    for change in changes:
+        typer.echo(change.words)
+    count = len(changes_only(changes))
+    typer.echo(f"{count} change{'' if count == 1 else 's'}{' to make' if dry_run else ' made'}")
+
+
+def _read(file: Path) -> Read:
+    if file.stat().st_size > FILE_BYTES_MAX:
+        _fail(f"{file} is larger than {FILE_BYTES_MAX} bytes")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        _fail(f"{file} is not UTF-8: {error}")
+    return read_utility(text, file.parent)
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    sys.exit(1)
+
+
+async def apply_file(
+    read: Read, directory: Path, database: str, clock: Clock, rng: random.Random, *, dry_run: bool = False
+) -> list[Change]:
+    """Apply a file that was read to a database; return the changes (with ``dry_run`` those to make).
+
+    ``directory`` has the CCS's authorities, made at first use. All changes are one transaction.
+    """
+    store = await open_store(database, clock=clock)
+    try:
+        return await _apply(store, read, directory, clock, rng, dry_run)
+    finally:
+        await store.close()
+
+
+async def _apply(
+    store: Store, read: Read, directory: Path, clock: Clock, rng: random.Random, dry_run: bool
+) -> list[Change]:
+    now_us = clock.now_us()
+    present = await store.read(lambda books: read_present(books, now_us))
+    wanted = msgspec.structs.replace(read.wanted, credentials=await _hashed(read, present))
+    if dry_run:
+        return plan(wanted, present, now_us)
+    consent = LocalConsentAuthority(directory)
+    codes = _Codes(read, directory, clock, consent)
+
+    async def step(books: AllBooks) -> list[Change]:
+        # Read again: others may have changed what is there in the meantime.
+        at_us = clock.now_us()
+        changes = plan(wanted, await read_present(books, at_us), at_us)
+        await carry_out(books, changes, consent, codes.make, rng, at_us)
+        return changes
+
+    return await store.write(step)
+
+
+async def _hashed(read: Read, present: Present) -> list[Credential]:
+    """Return the credentials with their hashes; a secret that is there already keeps the hash it has."""
+    hasher = SecretHasher(secrets.token_bytes(32))
+    try:
+        credentials = []
+        for credential in read.wanted.credentials:
+            secret = read.secrets.get(credential.id)
+            if secret is not None:
+                found = present.credentials.get(credential.id)
+                same = found is not None and await hasher.matches(found.value, secret)
+                value = found.value if found is not None and same else await _hash(hasher, secret)
+                credential = msgspec.structs.replace(credential, value=value)
+            credentials.append(credential)
+        return credentials
+    finally:
+        hasher.close()
+
+
+async def _hash(hasher: SecretHasher, secret: str) -> str:
+    return await asyncio.to_thread(hasher.hash, secret)
+
+
+class _Codes:
+    """Makes enrolment codes and writes each to its file, which only the owner can read."""
+
+    def __init__(self, read: Read, directory: Path, clock: Clock, consent: LocalConsentAuthority) -> None:
+        self._files = read.code_files
+        self._authority = CertificateAuthority(directory, clock.now_us)
+        self._consent = consent
+
+    def make(self, gateway: str) -> str:
+        """Make a gateway's code and return its hash."""
+        secret = secrets.token_bytes(SECRET_BYTES)
+        code = format_code(gateway, secret, self._authority.fingerprint, self._consent.fingerprint)
+        write_atomically(self._files[gateway], f"{code}\n".encode())
+        return code_hash(code)

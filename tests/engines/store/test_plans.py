@@ -1,0 +1,189 @@
+"""Every statement finds what it looks for by an index, however full the tables are."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+
+from doorward.ccs.engines.migrations import migrate_sqlite
+from doorward.ccs.engines.opening import upgrade
+from doorward.ccs.engines.postgresql import FLAVOUR as POSTGRESQL
+from doorward.ccs.engines.sql import Batch, Statement
+from doorward.ccs.engines.sqlite import FLAVOUR as SQLITE
+from doorward.ccs.engines.store import accept, access, back, dispatch, facts, reading, time, workers
+from tests.engines.store.records import NOW
+
+LINKS = ("device_service_point", "service_point_gateway")
+GROWING = ("request", "event", "journal", "limit_log", "grant", "device", "gateway", "service_point", *LINKS)
+"""Tables that grow with the territory or with time: nothing may read one from end to end."""
+SHORT = ("ix_gateway_behind", "ix_request_ready", "ix_request_ready_at")
+"""Indexes that hold only what waits for something: to read one from end to end is to look at what waits."""
+
+PARTS = (facts, accept, dispatch, back, time, workers, reading, access)
+STATEMENTS = {
+    f"{part.__name__.rpartition('.')[2]}.{name}": each
+    for part in PARTS
+    for name, each in vars(part).items()
+    if isinstance(each, Statement | Batch)
+}
+EXPECTED = {
+    "facts.DEVICES": "pk_device",
+    "facts.GRANTS": "ix_grant_place",
+    "accept.BY_KEY": "uq_request_key",
+    "accept.LOCK_LIMITS": "pk_limit_log",
+    "dispatch.CLAIM_READY": "ix_request_ready_at",
+    "dispatch.READY_GATEWAYS_OF": "ix_request_ready",
+    "dispatch.REQUESTS": "pk_request",
+    "dispatch.OPEN_AT": "ix_request_open_at",
+    "back.CLAIM_EVENTS": "ix_event_due",
+    "back.EVENTS_OF": "ix_event_request",
+    "back.FEED": "ix_event_feed",
+    "time.DUE": "ix_request_due",
+    "time.TO_WARN": "ix_request_warn",
+    "time.UNDELIVERED": "ix_request_unanswered",
+    "reading.LIST": "ix_request_party",
+    "reading.LIST_CAMPAIGN": "ix_request_campaign",
+    "access.LEASES_TO_RENEW": "ix_grant_lease",
+}
+"""By which index the hot ones go (a primary key has a name of its own on SQLite)."""
+
+
+class Look(NamedTuple):
+    """One look of a plan at a table: by which index (``""``: from end to end), under which condition."""
+
+    table: str
+    by: str
+    condition: str
+
+
+# --- SQLite ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sqlite_file() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate_sqlite(connection)
+    yield connection
+    connection.close()
+
+
+def sqlite_looks(connection: sqlite3.Connection, each: Statement | Batch) -> list[Look]:
+    sql = each.on(SQLITE)
+    lists = [None if encode is None else "[]" for _, encode in sql.slots]
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql.text}", lists)
+    return [look for row in plan if (look := _read(row[3])) is not None]
+
+
+def _read(line: str) -> Look | None:
+    verb, _, rest = line.partition(" ")
+    if verb not in ("SCAN", "SEARCH") or "VIRTUAL TABLE" in line:
+        return None
+    table, _, how = rest.partition(" USING ")
+    index = how.replace("INTEGER PRIMARY KEY", "rowid").replace("COVERING ", "").removeprefix("INDEX ")
+    name, _, condition = index.partition(" (")
+    return Look(table.split()[0].replace("ready", "request"), name, condition.rstrip(")"))
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_nothing_is_scanned_on_sqlite(sqlite_file: sqlite3.Connection, name: str) -> None:
+    looks = sqlite_looks(sqlite_file, STATEMENTS[name])
+    scans = [look for look in looks if not look.condition and look.by not in SHORT]
+    assert [look for look in scans if look.table in GROWING] == []
+    used = {look.by.replace("sqlite_autoindex_", "pk_").removesuffix("_1") for look in looks}
+    assert any(EXPECTED.get(name, "") in index for index in used or {""})
+
+
+def test_a_feed_goes_on_from_its_cursor_not_from_its_beginning(sqlite_file: sqlite3.Connection) -> None:
+    for feed in (back.FEED, back.FEED_OF):
+        assert [look.condition for look in sqlite_looks(sqlite_file, feed)] == [
+            "party=? AND xact=? AND seq>?"
+        ]
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------
+
+FILL = f"""
+INSERT INTO party (id, state, token_s, scopes, keys, signature_required, calls_per_s)
+  SELECT 'p' || n, 'active', 1, '[]', '{{}}', false, 1 FROM generate_series(1, 50) n;
+INSERT INTO service_point (id) SELECT 's' || n FROM generate_series(1, 5000) n;
+INSERT INTO gateway (id, partition, state, desired_version, applied_version)
+  SELECT 'w' || n, n % 256, 'enrolled', 1, 1 FROM generate_series(1, 5000) n;
+INSERT INTO device (id) SELECT 'd' || n FROM generate_series(1, 5000) n;
+INSERT INTO device_service_point (a, b, since_us) SELECT 'd' || n, 's' || n, 0 FROM generate_series(1, 5000) n;
+INSERT INTO service_point_gateway (a, b, since_us) SELECT 's' || n, 'w' || n, 0 FROM generate_series(1, 5000) n;
+INSERT INTO "grant" (id, party, service_point, version, state, sequence, not_before_us, expires_us)
+  SELECT 'g' || n, 'p' || (1 + n % 50), 's' || n, 1, 'live', n, 0, {NOW} FROM generate_series(1, 5000) n;
+INSERT INTO request (id, party, service_point, gateway, partition, "grant", grant_version, klass, received_us,
+    charge_us, due_us, warn_us, act_before_us, ready_us, final_us, answer, state, key, body, charged, result,
+    cancel_asked, campaign)
+  SELECT 'r' || n, 'p' || (1 + n % 50), 's' || n, 'w' || n % 5000, n % 256, 'g', 1, 11, n, n, n, n, n,
+    CASE WHEN n % 100 = 0 THEN n END, CASE WHEN n % 100 = 0 THEN 0 ELSE n END, 'DELIVERED', 'DONE',
+    CASE WHEN n % 2 = 0 THEN 'k' || n ELSE '' END, '', 2, '', false, CASE WHEN n % 9 = 0 THEN 'c' ELSE '' END
+  FROM generate_series(1, 20000) n;
+INSERT INTO event (id, party, kind, created_us, request, service_point, device, "grant", data, webhook)
+  SELECT 'e' || n, 'p' || (1 + n % 50), 'request.result', n, 'r' || n, 's', 'd', 'g', '',
+    CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'done' END FROM generate_series(1, 20000) n;
+INSERT INTO limit_log (key, times) SELECT 'sp|s' || n, '' FROM generate_series(1, 5000) n;
+INSERT INTO journal (day, message, at_us, party, service_point, gateway, device)
+  SELECT 1, 'r' || n, n, 'p', 's', 'w', 'd' FROM generate_series(1, 20000) n;
+ANALYZE;
+"""
+
+
+def postgresql_looks(plan: Any) -> Iterator[Look]:
+    """What a plan looks at."""
+    index = plan.get("Index Name", "")
+    condition = plan.get("Index Cond", "")
+    for inner in plan.get("Plans", ()):
+        for look in postgresql_looks(inner):
+            if plan["Node Type"] == "Bitmap Heap Scan":
+                index, condition = look.by, look.condition
+            else:
+                yield look
+    if "Relation Name" in plan and "Scan" in plan["Node Type"]:
+        yield Look(plan["Relation Name"].replace("journal_default", "journal"), index, condition)
+    elif "Bitmap Index" in plan["Node Type"]:
+        yield Look("", index, condition)
+
+
+def test_nothing_is_scanned_on_postgresql(postgresql_dsn: str) -> None:
+    upgrade(postgresql_dsn)
+    wrong = asyncio.run(_look_at_all(postgresql_dsn))
+    assert wrong == []
+
+
+async def _look_at_all(dsn: str) -> list[tuple[str, list[Look]]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(FILL)
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        return [
+            (name, looks)
+            for name, each in STATEMENTS.items()
+            if not _good(name, looks := list(postgresql_looks(await _plan(connection, each))))
+        ]
+    finally:
+        await connection.close()
+
+
+def _good(name: str, looks: list[Look]) -> bool:
+    scans = [look for look in looks if not look.condition and look.by not in SHORT]
+    used = {look.by for look in looks} or {""}
+    return not any(look.table in GROWING for look in scans) and any(
+        EXPECTED.get(name, "") in at for at in used
+    )
+
+
+async def _plan(connection: Any, each: Statement | Batch) -> Any:
+    sql = each.on(POSTGRESQL)
+    await connection.execute(f"PREPARE looked_at AS {sql.text}")
+    nulls = ", ".join(["NULL"] * len(sql.slots))
+    call = f"EXECUTE looked_at({nulls})" if nulls else "EXECUTE looked_at"
+    try:
+        return json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {call}"))[0]["Plan"]
+    finally:
+        await connection.execute("DEALLOCATE looked_at")
