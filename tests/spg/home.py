@@ -180,7 +180,7 @@ class MemoryAdapter:
             case Operation.SETPOINT:
                 return {"celsius": command.body["celsius"]}
             case Operation.OFFSET:
-                return {"celsius": float(baseline["celsius"]) + float(command.body["offset"])}  # type: ignore[arg-type]
+                return {"celsius": float(baseline["celsius"]) + float(command.body["celsius"])}  # type: ignore[arg-type]
             case Operation.SHED:
                 return {"shed": command.body["level"]}
             case Operation.RELEASE:

@@ -115,8 +115,8 @@ async def test_a_campaign_begins_at_a_random_time_that_the_receipt_tells(tmp_pat
 @in_virtual_time
 async def test_a_later_control_replaces_and_the_owners_setting_comes_back(tmp_path: Path) -> None:
     home = await ready(tmp_path)
-    first = await home.ask(Operation.OFFSET, "heat", {"offset": -2})
-    second = await home.ask(Operation.OFFSET, "heat", {"offset": -3})
+    first = await home.ask(Operation.OFFSET, "heat", {"celsius": -2})
+    second = await home.ask(Operation.OFFSET, "heat", {"celsius": -3})
     assert (first.state, second.state) == ("DONE", "DONE")
     assert home.adapter.things["heat"].settings["celsius"] == 17.0, "relative to the owner's, not cumulative"
     await home.ask(Operation.RELEASE, "heat")
@@ -172,14 +172,31 @@ async def test_a_residents_override_ends_a_control_and_nothing_more_is_written(t
 async def test_an_override_in_the_middle_of_an_act_is_not_done(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     pump = home.adapter.things["pump"]
-    pump.hangs = asyncio.Event()
+    pump.hangs = hanging = asyncio.Event()
     command = home.command(Operation.TURN_OFF)
     await home.tell(command)
     await home.settle(1)
     pump.overridden = True
-    pump.hangs = None
-    await home.settle(30, until=lambda: bool(home.results(command.id)))
-    assert home.results(command.id)[-1].state != "DONE" or not pump.overridden
+    await home.adapter.say("pump", "override")
+    hanging.set()
+    await home.settle(2)
+    result = home.results(command.id)[-1]
+    assert (result.state, result.reason) == ("FAILED", Reason.CUSTOMER_OVERRIDE)
+    await home.sleep(5 * 3600)
+    assert home.adapter.acts_of(command.id) == ["turn_off"]
+    assert len(home.adapter.acts) == 1, "nothing is written over the resident's choice"
+
+
+@in_virtual_time
+async def test_an_override_at_the_last_moment_keeps_the_device_from_being_told(tmp_path: Path) -> None:
+    home = await ready(tmp_path)
+    command = home.command(Operation.TURN_OFF)
+    await home.tell(command)
+    await home.settle(1, until=lambda: home.adapter.calls == 2)
+    await home.adapter.say("pump", "override")
+    await home.settle(2)
+    assert home.results(command.id)[-1].reason is Reason.CUSTOMER_OVERRIDE
+    assert home.adapter.acts == []
 
 
 @in_virtual_time
@@ -331,7 +348,7 @@ async def test_a_compressor_is_let_go_only_after_its_rest(tmp_path: Path) -> Non
         ({"watts_min": 400}, Operation.LIMIT, "pump", {"watts": 300}),
         ({"watts_max": 900}, Operation.LIMIT, "pump", {"watts": 1000}),
         ({"celsius_min": 18}, Operation.SETPOINT, "heat", {"celsius": 17}),
-        ({"offset_max": 1}, Operation.OFFSET, "heat", {"offset": -2}),
+        ({"offset_max": 1}, Operation.OFFSET, "heat", {"celsius": -2}),
         ({"hours_max": 2}, Operation.TURN_OFF, "heat", {}),
         ({"between": (0, 1)}, Operation.TURN_OFF, "heat", {}),
         ({"times_per_day": 0}, Operation.TURN_OFF, "heat", {}),

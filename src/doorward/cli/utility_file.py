@@ -423,7 +423,7 @@ def _party(refs: _Refs, place: Place, row: PartyTable) -> Party:
     if row.command_keys_file:
         where = (*place, "command_keys_file")
         for key in _keys(refs, where, row.command_keys_file):
-            jwk = {name: str(key[name]) for name in ("kty", "crv", "x") if name in key}
+            jwk: dict[str, str] = {name: str(key[name]) for name in ("kty", "crv", "x") if name in key}
             try:
                 key_from_jwk(jwk)
             except (ValueError, KeyError):
