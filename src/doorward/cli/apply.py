@@ -13,7 +13,7 @@ import typer
 
 from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.engines.consent import LocalConsentAuthority
-from doorward.ccs.engines.opening import open_store
+from doorward.ccs.engines.opening import open_store, sqlite_path
 from doorward.ccs.engines.secrets import SecretHasher
 from doorward.ccs.ports import AllBooks, Store
 from doorward.ccs.rules.facts import Credential
@@ -25,6 +25,7 @@ from doorward.kit.files import write_atomically
 from doorward.wire.enrolment import SECRET_BYTES, code_hash, format_code
 
 DATABASE_FILE = "ccs.db"
+IN_MEMORY = "sqlite://"
 
 
 def apply(
@@ -51,7 +52,10 @@ def apply(
     clock = SlewingClock(time.time, time.monotonic)
     url = database or f"sqlite:///{dir / DATABASE_FILE}"
     try:
-        dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if dry_run:
+            url = _looked_at(url)
+        else:
+            dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         changes = asyncio.run(apply_file(read, dir, url, clock, random.SystemRandom(), dry_run=dry_run))
     except (OSError, ValueError) as error:
         _fail(str(error))
@@ -59,6 +63,12 @@ def apply(
         typer.echo(change.words)
     count = len(changes_only(changes))
     typer.echo(f"{count} change{'' if count == 1 else 's'}{' to make' if dry_run else ' made'}")
+
+
+def _looked_at(url: str) -> str:
+    """A database that is not there yet is not made by looking."""
+    path = sqlite_path(url)
+    return IN_MEMORY if path is not None and not Path(path).exists() else url
 
 
 def _read(file: Path) -> Read:
@@ -147,3 +157,7 @@ class _Codes:
         code = format_code(gateway, secret, self._authority.fingerprint, self._consent.fingerprint)
         write_atomically(self._files[gateway], f"{code}\n".encode())
         return code_hash(code)
+
+
+app = typer.Typer(add_completion=False)
+app.command()(apply)

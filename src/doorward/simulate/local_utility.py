@@ -1,0 +1,234 @@
+"""A whole utility on this machine, as processes of its own: equipment, CCS, gateways. All on loopback.
+
+For the demo, the tour and the system tests. Everything it starts it also ends, and everything lies in
+one directory: the books, the gateways' stores, the devices' own files, and the logs.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doorward.simulate.neighbourhood_plan import Home, Plan, equipment_of, utility_file_of
+from doorward.simulate.services import free_port
+
+START_WAIT_S_MAX = 60.0
+STOP_WAIT_S_MAX = 15.0
+POLL_S = 0.05
+
+
+class DidNotStart(RuntimeError):
+    """A process ended or did not become ready in time; the message has the end of its log."""
+
+
+@dataclass
+class Process:
+    """A child process with its log."""
+
+    name: str
+    child: "subprocess.Popen[bytes]"
+    log: Path
+
+    def require_alive(self) -> None:
+        """Raise :class:`DidNotStart` if it has ended."""
+        if self.child.poll() is not None:
+            raise DidNotStart(f"{self.name} ended with {self.child.returncode}:\n{tail(self.log)}")
+
+    def stop(self) -> None:
+        """End it, kindly first; idempotent."""
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(STOP_WAIT_S_MAX)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.child.kill()
+        self.child.wait()
+
+
+@dataclass
+class Ports:
+    """Where things listen."""
+
+    api: int = field(default_factory=free_port)
+    link: int = field(default_factory=free_port)
+    enrol: int = field(default_factory=free_port)
+    ocpp: dict[str, int] = field(default_factory=dict)
+
+
+class LocalUtility:
+    """Starts and stops the processes of a :class:`~doorward.simulate.neighbourhood_plan.Plan`.
+
+    ``settings`` are extra settings of the CCS (``DOORWARD_CCS_…`` without the prefix).
+    """
+
+    def __init__(self, directory: Path, plan: Plan, settings: dict[str, Any] | None = None) -> None:
+        self.directory = directory
+        self.plan = plan
+        self.ports = Ports(ocpp={home.gateway: free_port() for home in plan.homes})
+        self._settings = settings or {}
+        self.processes: dict[str, Process] = {}
+        self.control_url = ""
+
+    @property
+    def url(self) -> str:
+        """Where third parties reach the CCS."""
+        return f"http://127.0.0.1:{self.ports.api}"
+
+    def secret(self, party: str) -> str:
+        """The client secret of a third party."""
+        return (self.directory / "secrets" / party).read_text(encoding="utf-8").strip()
+
+    def actuations(self, device: str) -> list[dict[str, Any]]:
+        """What a device really did: the lines of its own file."""
+        file = self.directory / "devices" / f"{device}.jsonl"
+        if not file.exists():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready; raise :class:`DidNotStart`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        addresses = self.start_equipment()
+        self.apply(addresses)
+        self.start_ccs()
+        for home in self.plan.homes:
+            self.start_gateway(home)
+
+    def stop(self) -> None:
+        """End everything that was started, in the reverse order; idempotent."""
+        for process in reversed(list(self.processes.values())):
+            process.stop()
+        self.processes.clear()
+
+    # ---- one by one ---------------------------------------------------------------------------------
+
+    def start_equipment(self) -> dict[str, str]:
+        """Start the homes' equipment; return each device's address."""
+        (self.directory / "devices").mkdir(exist_ok=True)
+        file = self.directory / "equipment.json"
+        file.write_text(json.dumps(equipment_of(self.plan, self.directory / "devices", self.ports.ocpp)))
+        process = self._spawn(
+            "equipment", ["-m", "doorward.simulate.equipment", "--config", str(file)], out=subprocess.PIPE
+        )
+        assert process.child.stdout is not None
+        line = process.child.stdout.readline()
+        if not line:
+            process.child.wait(STOP_WAIT_S_MAX)
+            process.require_alive()
+        ready = json.loads(line)
+        self.control_url = ready["control"]
+        return dict(ready["addresses"])
+
+    def apply(self, addresses: dict[str, str]) -> None:
+        """Write the utility's file and apply it."""
+        (self.directory / "secrets").mkdir(mode=0o700, exist_ok=True)
+        for party in self.plan.parties:
+            file = self.directory / "secrets" / party.id
+            if not file.exists():
+                file.write_text(os.urandom(24).hex(), encoding="utf-8")
+                file.chmod(0o600)
+        (self.directory / "codes").mkdir(mode=0o700, exist_ok=True)
+        file = self.directory / "utility.toml"
+        file.write_text(utility_file_of(self.plan, addresses), encoding="utf-8")
+        self.command("apply", str(file), "--dir", str(self.directory / "ccs"))
+
+    def start_ccs(self) -> Process:
+        """Start the CCS and wait until it is ready."""
+        settings = {
+            "data_dir": str(self.directory / "ccs"),
+            "port": self.ports.api,
+            "link_port": self.ports.link,
+            "enrol_port": self.ports.enrol,
+            "log_json": False,
+            "webhook_allow_networks": '["127.0.0.0/8"]',
+            **self._settings,
+        }
+        environment = {f"DOORWARD_CCS_{name.upper()}": str(value) for name, value in settings.items()}
+        process = self._spawn("ccs", ["-m", "doorward.cli", "ccs"], environment)
+        self._wait_ready(process)
+        return process
+
+    def start_gateway(self, home: Home) -> Process:
+        """Start a home's gateway; the first time it enrols."""
+        directory = self.directory / "gateways" / home.gateway
+        environment = {
+            "DOORWARD_SPG_OCPP_PORT": str(self.ports.ocpp[home.gateway]),
+            "DOORWARD_SPG_SAMPLE_INTERVAL_S": "10",
+            "DOORWARD_SPG_END_SPREAD_S": "0",
+        }
+        code = (self.directory / "codes" / home.gateway).read_text(encoding="utf-8").strip()
+        arguments = ["-m", "doorward.cli", "spg", "--dir", str(directory), "--enrol", code]
+        arguments += ["--ccs", f"https://127.0.0.1:{self.ports.enrol}"]
+        return self._spawn(home.gateway, arguments, environment)
+
+    def command(self, *arguments: str) -> str:
+        """Run a ``doorward`` command to its end; return what it printed or raise :class:`DidNotStart`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "doorward.cli", *arguments],
+            capture_output=True,
+            timeout=START_WAIT_S_MAX,
+            check=False,
+        )
+        if done.returncode:
+            raise DidNotStart(f"doorward {arguments[0]}: {done.stderr.decode()}")
+        return done.stdout.decode()
+
+    def resident(self, device: str, action: str) -> None:
+        """Somebody at home does something to a device (``override``, ``fault``, ``hang``, ``clear`` …)."""
+        request = urllib.request.Request(f"{self.control_url}/devices/{device}/{action}", method="POST")  # noqa: S310
+        with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+            pass
+
+    def _spawn(
+        self,
+        name: str,
+        arguments: list[str],
+        environment: dict[str, str] | None = None,
+        out: int | None = None,
+    ) -> Process:
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as opened:
+            child = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdout=out or opened,
+                stderr=opened,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        self.processes[name] = Process(name, child, log)
+        return self.processes[name]
+
+    def _wait_ready(self, process: Process) -> None:
+        end_s = time.monotonic() + START_WAIT_S_MAX
+        while time.monotonic() < end_s:
+            process.require_alive()
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):  # noqa: S310
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(POLL_S)
+        raise DidNotStart(
+            f"{process.name} was not ready within {START_WAIT_S_MAX:.0f} s:\n{tail(process.log)}"
+        )
+
+
+def tail(log: Path, bytes_max: int = 2000) -> str:
+    """Return the end of a log."""
+    return log.read_bytes()[-bytes_max:].decode(errors="replace")
+
+
+KIND_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals on which whoever runs a utility stops it."""
