@@ -40,9 +40,12 @@ class Entry:
     """Writes that the request is passed to the home network."""
 
 
-def write(page: Page, books: Books) -> list[Up]:
-    """Write a page; return its outgoing messages with their numbers."""
-    books.keep_time(page.now_us, page.mark)
+def write(page: Page, books: Books, *, confirmed: bool) -> list[Up]:
+    """Write a page; return its outgoing messages with their numbers.
+
+    ``confirmed`` says whether its time may be kept as one that really was.
+    """
+    books.keep_time(page.now_us if confirmed else 0, page.mark)
     if page.born_us:
         books.born(page.born_us)
     if page.provision is not None:
@@ -108,7 +111,8 @@ class Desk:
 
         Raises what the store raises; then nothing of it is remembered, sent or done.
         """
-        numbered = await self.store.write(lambda books: write(page, books))
+        confirmed = self.clock.confirmed
+        numbered = await self.store.write(lambda books: write(page, books, confirmed=confirmed))
         self.outgoing += len(numbered) - len(page.acknowledged)
         self._remember(page)
         self.post.acknowledged(page.acknowledged)

@@ -169,7 +169,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
     boot: int
     born_us: int
     time_us: int
-    """The latest time that the store has seen."""
+    """The latest confirmed time that the store has seen."""
     mark: Mark
     provision_version: int
     devices: list[ProvisionedDevice]
@@ -199,7 +199,7 @@ class Books(Protocol):
         ...
 
     def keep_time(self, now_us: int, mark: Mark | None = None) -> None:
-        """Raise the latest time seen, and the high-water mark of frames where one is given."""
+        """Raise the latest confirmed time, and the high-water mark of frames where one is given."""
         ...
 
     def seen(
@@ -355,6 +355,11 @@ class TrustedClock(Clock, Protocol):
     @property
     def trusted(self) -> bool:
         """Whether the time may decide about third-party traffic."""
+        ...
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the CCS has said the time since the start: only such times are kept."""
         ...
 
     def hear(self, at_us: int) -> None:

@@ -106,10 +106,10 @@ class Upkeep:
         devices = list(self.desk.house.devices.values())
         answers = await asyncio.gather(*(self._sample_one(device, gate) for device in devices))
         samples = [sample for sample in answers if sample is not None]
-        now_us = self.desk.clock.now_us()
+        confirmed_us = self.desk.clock.now_us() if self.desk.clock.confirmed else 0
 
         def write(books: Books) -> None:
-            books.keep_time(now_us)
+            books.keep_time(confirmed_us)
             books.add_samples(samples)
 
         await self.desk.store.write(write)

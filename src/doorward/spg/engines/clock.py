@@ -20,33 +20,43 @@ class GatewayClock:
     def __init__(self, base: Clock) -> None:
         self._base = base
         self._offset_us = 0
+        self._floor_us = 0
         self._last_us = 0
-        self._trusted = False
+        self._plausible = False
+        self._confirmed = False
 
     @property
     def trusted(self) -> bool:
         """Whether the time may decide about third-party traffic."""
-        return self._trusted
+        return self._plausible or self._confirmed
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the CCS has said the time since the start."""
+        return self._confirmed
 
     def resume(self, latest_us: int) -> None:
-        """Go on from the latest time that the store has seen (0: a new store)."""
+        """Go on from the latest confirmed time that the store has seen (0: a new store)."""
         base_us = self._base.now_us()
-        self._trusted = 0 < latest_us <= base_us <= latest_us + GAP_US_MAX
+        self._plausible = 0 < latest_us <= base_us <= latest_us + GAP_US_MAX
         self._offset_us = max(0, latest_us - base_us)
-        self._last_us = max(latest_us, base_us + self._offset_us)
+        self._floor_us = self._last_us = latest_us
 
     def now_us(self) -> int:
-        """Return UTC microseconds; never less than before."""
+        """Return UTC microseconds; never less than before, but for the first word of the CCS."""
         self._last_us = max(self._last_us, self._base.now_us() + self._offset_us)
         return self._last_us
 
     def hear(self, at_us: int) -> None:
-        """Believe the CCS: wholly the first time after an untrusted start, by at most a minute later on.
+        """Believe the CCS: wholly the first time since the start, by at most a minute later on.
 
-        A correction backwards lets the clock stand still until time has caught up.
+        The first word may set the clock back, but never before the latest confirmed time of the store.
+        A later correction backwards lets it stand still until time has caught up.
         """
         error_us = at_us - (self._base.now_us() + self._offset_us)
-        if self._trusted:
+        if self._confirmed:
             error_us = max(-CORRECTION_US_MAX, min(CORRECTION_US_MAX, error_us))
+        else:
+            self._last_us = max(self._floor_us, at_us)
         self._offset_us += error_us
-        self._trusted = True
+        self._confirmed = True
