@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def _home(home: Home, addresses: dict[str, str]) -> list[str]:
 
 def _grant(party: Company, home: Home) -> list[str]:
     lines = _table("grant", party=party.id, service_point=home.service_point, purpose="energy savings",
-                   tier=party.tier, until="2099-01-01", service_point_limit=True)  # fmt: skip
+                   tier=party.tier, until=date(2099, 1, 1), service_point_limit=True)  # fmt: skip
     for device in home.equipment:
         operations = sorted(CLASS_OPERATIONS[device.device_class])
         lines += ["", "[[grant.device]]", f"id = {json.dumps(device.id)}"]
@@ -128,7 +129,11 @@ def _grant(party: Company, home: Home) -> list[str]:
 
 
 def _table(table: str, /, **fields: Any) -> list[str]:
-    return ["", f"[[{table}]]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
+    return ["", f"[[{table}]]", *(f"{key} = {_value(value)}" for key, value in fields.items())]
+
+
+def _value(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else json.dumps(value)
 
 
 DEMO = Plan(
