@@ -31,7 +31,7 @@ from doorward.ccs.reading import Reading
 from doorward.ccs.rules.facts import FormatRow, Gateway, Thing
 from doorward.ccs.rules.formats import Catalogue, check_format
 from doorward.ccs.rules.identity import TokenReader
-from doorward.ccs.settings import CcsSettings
+from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE, CcsSettings
 from doorward.ccs.tokens import TokenDesk
 from doorward.ccs.upkeep import Ownership, Upkeep
 from doorward.kit.clock import Clock, SlewingClock
@@ -44,9 +44,6 @@ log = structlog.get_logger(__name__)
 CATALOGUE_LOOK_S = 2.0
 GATEWAYS_LOOK_S = 15.0
 GATEWAYS_PAGE = 1_000
-SQLITE_FILE = "ccs.sqlite"
-AUTHORITY_DIR = "authority"
-"""In the data directory: the certificate authority and the consent authority, built in (docs/adr/0006)."""
 KEYS_DIR = "keys"
 
 

@@ -11,6 +11,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from doorward.ccs.terms import US, Terms
 
 PREFIX = "DOORWARD_CCS_"
+SQLITE_FILE = "ccs.sqlite"
+"""The books in the data directory, unless another database is named."""
+AUTHORITY_DIR = "authority"
+"""In the data directory: the certificate authority and the consent authority, built in (docs/adr/0006)."""
 
 
 class CcsSettings(BaseSettings):

@@ -17,6 +17,7 @@ from doorward.ccs.engines.opening import open_store, sqlite_path
 from doorward.ccs.engines.secrets import SecretHasher
 from doorward.ccs.ports import AllBooks, Store
 from doorward.ccs.rules.facts import Credential
+from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE
 from doorward.ccs.setup.carrying import carry_out, read_present
 from doorward.ccs.setup.plan import Change, Present, changes_only, plan
 from doorward.cli.utility_file import FILE_BYTES_MAX, FileWrong, Read, read_utility
@@ -24,7 +25,6 @@ from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.files import write_atomically
 from doorward.wire.enrolment import SECRET_BYTES, code_hash, format_code
 
-DATABASE_FILE = "ccs.db"
 IN_MEMORY = "sqlite://"
 
 
@@ -50,7 +50,7 @@ def apply(
             typer.echo(f"{file}:{problem}", err=True)
         raise typer.Exit(2) from None
     clock = SlewingClock(time.time, time.monotonic)
-    url = database or f"sqlite:///{dir / DATABASE_FILE}"
+    url = database or f"sqlite:///{dir.absolute() / SQLITE_FILE}"
     try:
         if dry_run:
             url = _looked_at(url)
@@ -108,7 +108,7 @@ async def _apply(
     wanted = msgspec.structs.replace(read.wanted, credentials=await _hashed(read, present))
     if dry_run:
         return plan(wanted, present, now_us)
-    consent = LocalConsentAuthority(directory)
+    consent = LocalConsentAuthority(directory / AUTHORITY_DIR)
     codes = _Codes(read, directory, clock, consent)
 
     async def step(books: AllBooks) -> list[Change]:
@@ -148,7 +148,7 @@ class _Codes:
 
     def __init__(self, read: Read, directory: Path, clock: Clock, consent: LocalConsentAuthority) -> None:
         self._files = read.code_files
-        self._authority = CertificateAuthority(directory, clock.now_us)
+        self._authority = CertificateAuthority(directory / AUTHORITY_DIR, clock.now_us)
         self._consent = consent
 
     def make(self, gateway: str) -> str:
