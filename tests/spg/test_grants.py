@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -128,7 +129,9 @@ async def test_a_withdrawn_version_never_comes_back_and_the_next_one_does(tmp_pa
 
 
 @in_virtual_time
-async def test_a_withdrawal_waits_for_the_device_that_is_being_told_and_for_nothing_else(tmp_path: Path) -> None:
+async def test_a_withdrawal_waits_for_the_device_that_is_being_told_and_for_nothing_else(
+    tmp_path: Path,
+) -> None:
     """P13: no act after the gateway has stored the withdrawal, and it acknowledges only then."""
     home = await ready(tmp_path)
     pump = home.adapter.things["pump"]
@@ -157,7 +160,9 @@ async def test_a_withdrawal_waits_for_the_device_that_is_being_told_and_for_noth
 
 @pytest.mark.parametrize("delay_ms", range(0, 400, 23))
 @in_virtual_time
-async def test_a_withdrawal_at_any_moment_of_an_act_leaves_no_act_after_it(tmp_path: Path, delay_ms: int) -> None:
+async def test_a_withdrawal_at_any_moment_of_an_act_leaves_no_act_after_it(
+    tmp_path: Path, delay_ms: int
+) -> None:
     home = await ready(tmp_path)
     command = home.command(Operation.TURN_OFF)
     await home.tell(command)
@@ -255,7 +260,7 @@ async def test_where_the_grant_asks_for_a_signature_nothing_is_done_without_it(t
     ],
 )
 @in_virtual_time
-async def test_a_signature_for_something_else_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+async def test_a_signature_for_something_else_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     home = await ready(tmp_path)
     result = await home.answer(home.signed(home.command(Operation.TURN_OFF), **changes))
     assert (result.state, result.reason) == ("REFUSED", Reason.SIGNATURE_INVALID)

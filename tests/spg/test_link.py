@@ -28,7 +28,9 @@ async def test_hello_comes_first_and_says_what_is_held(tmp_path: Path) -> None:
     hellos = home.of(Hello)
     assert [(h.boot, h.provision_version, h.grants) for h in hellos] == [(1, 0, {}), (2, 1, {"g-1": 1})]
     assert hellos[1].born_us >= START_US
-    assert all(isinstance(frame[0], Hello) == any(isinstance(m, Hello) for m in frame) for frame in home.frames)
+    assert all(
+        isinstance(frame[0], Hello) == any(isinstance(m, Hello) for m in frame) for frame in home.frames
+    )
 
 
 @in_virtual_time
@@ -109,7 +111,9 @@ async def test_frames_of_an_older_worker_are_not_taken_any_more(tmp_path: Path) 
 
 @pytest.mark.parametrize("where", [0, 31, 32, 60, -1])
 @in_virtual_time
-async def test_a_frame_with_one_changed_bit_is_refused_recorded_and_reported(tmp_path: Path, where: int) -> None:
+async def test_a_frame_with_one_changed_bit_is_refused_recorded_and_reported(
+    tmp_path: Path, where: int
+) -> None:
     home = await ready(tmp_path)
     raw = bytearray(home.frame(home.command(Operation.TURN_OFF)))
     raw[where] ^= 1
@@ -187,7 +191,9 @@ async def test_what_was_not_acknowledged_survives_a_restart(tmp_path: Path) -> N
 
 @in_virtual_time
 async def test_a_backlog_beyond_the_window_is_sent_in_bounded_frames_and_in_full(tmp_path: Path) -> None:
-    home = await ready(tmp_path, Policy(sample_us=0, per_hour=10_000, per_day=100_000), tier_hour=10_000, tier_day=99_999)
+    home = await ready(
+        tmp_path, Policy(sample_us=0, per_hour=10_000, per_day=100_000), tier_hour=10_000, tier_day=99_999
+    )
     await home.link.cut()
     home.link.is_up = True  # frames come in, nothing goes out
     commands = [home.command(Operation.READ, "ev") for _ in range(300)]
@@ -263,11 +269,13 @@ async def test_a_request_every_five_minutes_is_admitted_all_day_long(tmp_path: P
 
 
 @in_virtual_time
-async def test_the_limit_of_the_service_point_is_for_all_parties_together_and_survives_a_restart(tmp_path: Path) -> None:
+async def test_the_limit_of_the_service_point_is_for_all_parties_together_and_survives_a_restart(
+    tmp_path: Path,
+) -> None:
     home = await ready(tmp_path)
     await home.tell(home.push(home.document("g-2", OTHER, tier_hour=6)))
     theirs = {"party": OTHER, "grant": "g-2"}
-    states = [(await home.ask(Operation.READ, **theirs)).state for _ in range(4)]  # type: ignore[arg-type]
+    states = [(await home.ask(Operation.READ, **theirs)).state for _ in range(4)]
     assert states == ["DONE", "DONE", "DONE", "REFUSED"], "its tier allows six an hour"
     for _ in range(9):
         assert (await home.ask(Operation.READ)).state == "DONE"
@@ -310,7 +318,9 @@ async def test_a_gateway_that_boots_in_1970_does_nothing_for_third_parties_until
     assert (await home.ask(Operation.TURN_OFF)).state == "DONE"
     await home.restart()
     assert (await home.ask(Operation.READ)).reason is Reason.CLOCK_UNTRUSTED, "and again after every boot"
-    assert all(row.at_us >= START_US for row in (await home.journal())[-3:]), "but it never falls behind its store"
+    assert all(row.at_us >= START_US for row in (await home.journal())[-3:]), (
+        "but it never falls behind its store"
+    )
 
 
 @in_virtual_time
@@ -334,7 +344,9 @@ async def test_a_boot_in_1970_still_ends_what_ran_and_then_begins_what_waited(tm
 
 @pytest.mark.parametrize("off_s", [-600, 600])
 @in_virtual_time
-async def test_a_machine_clock_that_is_ten_minutes_wrong_carries_out_nothing_expired(tmp_path: Path, off_s: int) -> None:
+async def test_a_machine_clock_that_is_ten_minutes_wrong_carries_out_nothing_expired(
+    tmp_path: Path, off_s: int
+) -> None:
     home = Home(tmp_path)
     home.machine.wrong_us = off_s * US
     await home.start()

@@ -1,7 +1,6 @@
 """``doorward spg``: run a gateway, enrol it, and read its journal."""
 
 import asyncio
-import logging
 import random
 import signal
 import sqlite3
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from doorward.cli.logs import set_up_logs
 from doorward.spg.app import STORE_FILE, enrolled, open_store
 from doorward.spg.engines.identity import EnrolmentFailed, Identity, enrol, load
 from doorward.spg.engines.store import SqliteBooks
@@ -41,7 +41,7 @@ def spg(
     if context.invoked_subcommand is not None:
         return
     settings = _settings(dir)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logs(settings.log_level, settings.log_json)
     try:
         settings.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         asyncio.run(_run(settings, enrol_code, ccs))
@@ -93,7 +93,7 @@ def log(
     dir: Dir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     message: Annotated[str, typer.Option(help="Only the steps of this request.")] = "",
-    last: Annotated[int, typer.Option(min=1, help="Only so many of the newest rows.")] = 0,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many of the newest rows.")] = None,
 ) -> None:
     """Print the gateway's journal, oldest first; it may be running."""
     path = _settings(dir).dir / STORE_FILE

@@ -1,7 +1,7 @@
 """The gateway's settings: read once, from the environment (``DOORWARD_SPG_…``) or by whoever builds it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +14,9 @@ HOUR_S = 3600.0
 class GatewaySettings(BaseSettings):
     """What an operator may set. The defaults are the ones that the documentation describes."""
 
-    model_config = SettingsConfigDict(env_prefix="DOORWARD_SPG_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="DOORWARD_SPG_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     dir: Path = Path("gateway")
     """Directory of the gateway's identity, its store and its own device models (``models/``)."""
@@ -48,6 +50,10 @@ class GatewaySettings(BaseSettings):
     """Messages that may wait for the CCS; beyond it no new request is taken."""
     stop_wait_s_max: Annotated[float, Field(ge=0)] = 5.0
     """How long what runs may still take when the gateway is stopped."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on the process logs."""
+    log_json: bool = False
+    """One JSON object a line; otherwise for people at a terminal."""
     modbus_poll_s: Annotated[float, Field(gt=0)] = 5.0
     """How often Modbus devices are polled for what they do by themselves."""
     ocpp_host: str = "127.0.0.1"
