@@ -47,7 +47,7 @@ def apply(
         read = _read(file)
     except FileWrong as wrong:
         for problem in wrong.problems:
-            typer.echo(f"{file}:{problem}", err=True)
+            typer.echo(f"{file}:{problem.line}: {problem.field}: {problem.text}", err=True)
         raise typer.Exit(2) from None
     clock = SlewingClock(time.time, time.monotonic)
     url = database or f"sqlite:///{dir.absolute() / SQLITE_FILE}"

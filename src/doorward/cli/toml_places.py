@@ -26,6 +26,8 @@ class Places:
             if header := _HEADER.match(line):
                 table = self._table(_keys(header[2]), many=header[1] == "[[")
                 self._lines.setdefault(table, number)
+                if header[1] == "[[":
+                    self._lines.setdefault(table[:-1], number)  # of the array: where its first table is
             elif assignment := _ASSIGNMENT.match(line):
                 self._lines.setdefault((*table, *_keys(assignment[1])), number)
 

@@ -155,8 +155,9 @@ class GrantTable(Table, frozen=True, kw_only=True):
     service_point: str
     purpose: str
     tier: str
-    until: datetime | date
-    from_: datetime | date | None = None
+    until: Any
+    """A day or a time with its zone; ``from`` too (without it, from when the permission is first given)."""
+    from_: Any = None
     consent: str = ""
     service_point_limit: bool = False
     signature_required: bool = False
@@ -212,6 +213,8 @@ class _Refs:
         self.environ = environ
         self.problems: list[Problem] = []
         self.rows: dict[str, list[tuple[Place, Any]]] = {name: [] for name in TABLES}
+        self.faulty: set[tuple[str, str]] = set()
+        """(table, id) of tables that have mistakes: what refers to them is not one more."""
 
     def wrong(self, place: Place, text: str) -> None:
         field = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place)
@@ -226,6 +229,8 @@ class _Refs:
         known = self.ids(table)
         if id in known:
             return True
+        if (table, id) in self.faulty:
+            return False
         self.wrong(place, f"there is no {table} {id!r}{_near(id, known)}")
         return False
 
@@ -290,6 +295,8 @@ def _read_tables(refs: _Refs, document: Mapping[str, Any]) -> None:
                 row = _row(refs, (name, number), TABLES[name], entry)
                 if row is not None:
                     refs.rows[name].append(((name, number), row))
+                else:
+                    refs.faulty.add((name, str(entry.get("name" if name == "tier" else "id"))))
 
 
 def _row(refs: _Refs, place: Place, kind: type[T], entry: Mapping[str, Any]) -> T | None:
@@ -512,18 +519,26 @@ def _grants(refs: _Refs) -> list[WantedGrant]:
             )
         first.setdefault(pair, place)
         permits = _permits(refs, place, row)
+        not_before_us, expires_us = _span(refs, place, row)
         if all(whole):
-            grants.append(_grant(refs, place, row, permits))
+            grants.append(_grant(refs, row, permits, not_before_us, expires_us))
     return grants
 
 
-def _grant(refs: _Refs, place: Place, row: GrantTable, permits: list[DevicePermit]) -> WantedGrant:
-    point = refs.ids("service_point")[row.service_point]
-    zone = _zone(point.timezone) or ZoneInfo("UTC")
-    not_before_us = _us(refs, (*place, "from"), row.from_, zone) if row.from_ else 0
+def _span(refs: _Refs, place: Place, row: GrantTable) -> tuple[int, int]:
+    point = refs.ids("service_point").get(row.service_point)
+    zone = (_zone(point.timezone) if point else None) or ZoneInfo("UTC")
+    not_before_us = _us(refs, (*place, "from"), row.from_, zone) if row.from_ is not None else 0
     expires_us = _us(refs, (*place, "until"), row.until, zone)
-    if not_before_us >= expires_us:
+    if expires_us and not_before_us >= expires_us:
         refs.wrong((*place, "until"), "must be after 'from'")
+    return not_before_us, expires_us
+
+
+def _grant(
+    refs: _Refs, row: GrantTable, permits: list[DevicePermit], not_before_us: int, expires_us: int
+) -> WantedGrant:
+    point = refs.ids("service_point")[row.service_point]
     # Who lives there is part of the name: the next occupant's yes is never the last one's.
     parts = [row.party, row.service_point, point.account, row.consent]
     return WantedGrant(
@@ -540,8 +555,11 @@ def _grant(refs: _Refs, place: Place, row: GrantTable, permits: list[DevicePermi
     )
 
 
-def _us(refs: _Refs, place: Place, moment: datetime | date, zone: ZoneInfo) -> int:
+def _us(refs: _Refs, place: Place, moment: object, zone: ZoneInfo) -> int:
     """A day begins at midnight in the service point's time zone."""
+    if not isinstance(moment, date):
+        refs.wrong(place, "is neither a day nor a time; write 2027-01-31 (without quotes)")
+        return 0
     if not isinstance(moment, datetime):
         moment = datetime.combine(moment, time(), zone)
     if moment.tzinfo is None:

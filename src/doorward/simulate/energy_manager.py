@@ -93,10 +93,9 @@ class EnergyManager:
 def readings_of(result: dict[str, Any]) -> list[tuple[str, float]]:
     """Return (device, W) of the devices of a home that answered."""
     found = []
-    for entry in result.get("devices", []):
-        reading = entry.get("reading") or entry
-        if isinstance(reading.get("power_w"), (int, float)):
-            found.append((str(entry.get("device", "")), float(reading["power_w"])))
+    for entry in result.get("readings", []):
+        if isinstance(entry.get("power_w"), (int, float)):
+            found.append((str(entry.get("device", "")), float(entry["power_w"])))
     return found
 
 

@@ -6,7 +6,6 @@ one directory: the books, the gateways' stores, the devices' own files, and the 
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -173,6 +172,18 @@ class LocalUtility:
         arguments += ["--ccs", f"https://127.0.0.1:{self.ports.enrol}"]
         return self._spawn(home.gateway, arguments, environment)
 
+    def start_manager(self, party: str, target_w: float, pause_s: float) -> Process:
+        """Start the sample energy manager as a third party."""
+        arguments = ["-m", "doorward.simulate.energy_manager", "--ccs", self.url, "--client-id", party]
+        arguments += ["--secret-file", str(self.directory / "secrets" / party)]
+        arguments += ["--target-w", str(target_w), "--pause-s", str(pause_s)]
+        return self._spawn("energy_manager", arguments)
+
+    def require_alive(self) -> None:
+        """Raise :class:`DidNotStart` if any of the processes has ended."""
+        for process in self.processes.values():
+            process.require_alive()
+
     def command(self, *arguments: str) -> str:
         """Run a ``doorward`` command to its end; return what it printed or raise :class:`DidNotStart`."""
         done = subprocess.run(
@@ -228,7 +239,3 @@ class LocalUtility:
 def tail(log: Path, bytes_max: int = 2000) -> str:
     """Return the end of a log."""
     return log.read_bytes()[-bytes_max:].decode(errors="replace")
-
-
-KIND_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals on which whoever runs a utility stops it."""
