@@ -50,7 +50,8 @@ class Outbox:
         self._top = 0
         self._more_in_store = True
         self._linked = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0
         self._sender: asyncio.Task[None] | None = None
         self._filler: asyncio.Task[None] | None = None
         self._arrived = 0
@@ -117,9 +118,10 @@ class Outbox:
             return
         due_s = min(letter.due_s for letter in self._window.values())
         if self._timer is not None:
-            if self._timer.when() <= due_s:
+            if self._timer_s <= due_s:
                 return
             self._timer.cancel()
+        self._timer_s = due_s
         self._timer = asyncio.get_running_loop().call_at(due_s, self._fire)
 
     def _fire(self) -> None:
