@@ -323,10 +323,10 @@ class Journey:
             request = changed.get(fetch.request) or found.get(fetch.request)
             if isinstance(caller, Refused):
                 answers.append(caller)
-            elif request is None or request.party != caller.party.id:
-                answers.append(Refused(Reason.NOT_FOUND))
             elif fetch.channel != "wait" and "monitor" not in caller.scopes:
                 answers.append(scope_missing("monitor"))
+            elif request is None or request.party != caller.party.id:
+                answers.append(Refused(Reason.NOT_FOUND))
             elif not request.taken_us:
                 answers.append(request)
             else:

@@ -60,7 +60,9 @@ async def test_the_result_is_withheld_from_who_waits_when_access_ended_meanwhile
 
 
 async def test_a_list_is_answered_item_by_item_and_one_bad_item_fails_alone(service: Service) -> None:
-    reply = await service.post([READ, {"device": "TH-1", "operation": "fly"}, {"device": "X", "operation": "read"}, READ])
+    reply = await service.post(
+        [READ, {"device": "TH-1", "operation": "fly"}, {"device": "X", "operation": "read"}, READ]
+    )
 
     assert reply.status == 200
     items = reply.json["items"]
@@ -102,18 +104,38 @@ async def test_a_list_that_waits_brings_every_result(service: Service) -> None:
         (b'{"device":"TH-1","operation":"read","body":{"x":"\xff"}}', 400, "body-malformed", "/body"),
         (b'{"device":"TH-1","operation":"read","body":{"wings":2}}', 422, "format-invalid", "/body/wings"),
         (b'{"device":"TH-1","operation":"read","format":"bird.fly/1"}', 422, "format-unknown", "/format"),
-        (b'{"device":"TH-1","operation":"setpoint","body":{"celsius":35}}', 403, "outside-customer-limits", None),
+        (
+            b'{"device":"TH-1","operation":"setpoint","body":{"celsius":35}}',
+            403,
+            "outside-customer-limits",
+            None,
+        ),
         (b'{"device":"TH-1","operation":"mode","body":{"mode":"off"}}', 403, "operation-not-permitted", None),
-        (b'{"device":"TH-1","operation":"read","deadline":"2001-01-01T00:00:00Z"}', 422, "deadline-passed", "/deadline"),
+        (
+            b'{"device":"TH-1","operation":"read","deadline":"2001-01-01T00:00:00Z"}',
+            422,
+            "deadline-passed",
+            "/deadline",
+        ),
         (b'{"device":"TH-1","operation":"read","deadline":"tomorrow"}', 400, "body-malformed", "/deadline"),
         (b'{"device":"TH-1","operation":"read","key":"' + b"k" * 65 + b'"}', 400, "body-malformed", "/key"),
-        (b'{"device":"TH-1","operation":"read","body":' + b'{"a":' * 30 + b"1" + b"}" * 30 + b"}", 400, "body-malformed", ""),
+        (
+            b'{"device":"TH-1","operation":"read","body":' + b'{"a":' * 30 + b"1" + b"}" * 30 + b"}",
+            400,
+            "body-malformed",
+            "",
+        ),
         (b"[" * 200_000, 400, "body-malformed", ""),
         (b"[]", 400, "body-malformed", ""),
         (b"[1,,2]", 400, "body-malformed", ""),
-        (b'{"device":"TH-1","operation":"read","body":{"x":"' + b"y" * 20_000 + b'"}}', 413, "body-too-large", "/body"),
+        (
+            b'{"device":"TH-1","operation":"read","body":{"x":"' + b"y" * 20_000 + b'"}}',
+            413,
+            "body-too-large",
+            "/body",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_bad_input_is_refused_with_its_reason_and_its_place(
     service: Service, raw: bytes, status: int, reason: str, field: str | None
 ) -> None:
@@ -125,7 +147,9 @@ async def test_bad_input_is_refused_with_its_reason_and_its_place(
 
 
 async def test_bad_input_disturbs_nobody_who_asks_at_the_same_time(service: Service) -> None:
-    bad = [service.call("POST", "/v1/requests", raw=raw) for raw in (b"{", b'{"device":"\xff"}', b"[" * 9_999)]
+    bad = [
+        service.call("POST", "/v1/requests", raw=raw) for raw in (b"{", b'{"device":"\xff"}', b"[" * 9_999)
+    ]
     good = [service.post() for _ in range(3)]
     replies = await asyncio.gather(*bad, *good)
 
@@ -242,7 +266,9 @@ async def test_over_the_limit_is_429_with_its_headers_and_a_warning(service: Ser
 
 async def test_too_many_calls_a_second_are_refused_and_others_are_not(service: Service) -> None:
     party = (await service.app.store.read(lambda books: books.parties(["bright"])))["bright"]
-    slow = type(party)(**{name: getattr(party, name) for name in party.__struct_fields__} | {"calls_per_s": 2})
+    slow = type(party)(
+        **{name: getattr(party, name) for name in party.__struct_fields__} | {"calls_per_s": 2}
+    )
     await service.app.store.write(lambda books: books.put_parties([slow]))
     replies = [await service.get("/v1/formats") for _ in range(4)]
     other = await service.get("/v1/formats", token=service.token("sun"))

@@ -110,48 +110,49 @@ class Door:
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, sent: "_Sent") -> None:
         path, method = scope["path"], scope["method"]
-        if path.startswith(REQUESTS):
-            answer = await self._request(call, method, path[len(REQUESTS) :])
-            if answer is not None:
-                await send_answer(answer, call.id, sent.send)
-                return
-        elif path == STREAM and method == "GET":
-            token = call.bearer()
-            await self._streams.serve(call, token, await self._caller(call, token), sent.send)
+        if not path.startswith("/v1/"):
+            scope["doorward.call"] = call
+            await self._rest(scope, receive, sent.with_id)
             return
-        scope["doorward.call"] = call
-        if path.startswith("/v1/"):
-            await self._caller(call, call.bearer())
-        await self._rest(scope, receive, sent.with_id)
+        token, party = await self._caller(call)
+        if path == STREAM and method == "GET":
+            await self._streams.serve(call, token, party, sent.send)
+            return
+        answer = None
+        if path.startswith(REQUESTS):
+            answer = await self._request(call, token, method, path[len(REQUESTS) :])
+        if answer is not None:
+            await send_answer(answer, call.id, sent.send)
+        else:
+            scope["doorward.call"] = call
+            await self._rest(scope, receive, sent.with_id)
 
-    async def _request(self, call: Call, method: str, rest: str) -> Answer | None:
-        """Serve the hot ways; ``None`` for what FastAPI serves."""
-        if rest == "":
-            if method == "POST":
-                token = call.bearer()
-                await self._caller(call, token)
-                answer = await self._requests.post(call, token)
-                if answer.status == 401:
-                    self._parts.meter.failed(call.source)
-                return answer
-            if method == "DELETE":
-                token = call.bearer()
-                await self._caller(call, token)
-                return await self._requests.delete_campaign(call, token)
-        elif rest[0] == "/" and "/" not in rest[1:] and method in ("GET", "DELETE"):
-            token = call.bearer()
-            await self._caller(call, token)
-            if method == "GET":
-                return await self._requests.get(token, rest[1:])
-            return await self._requests.delete(token, rest[1:])
-        return None
+    async def _caller(self, call: Call) -> tuple[str, str]:
+        """Return the token, and whom it names by its signature, within their rate.
 
-    async def _caller(self, call: Call, token: str) -> str:
-        """Return whom a token names by its signature, within their rate. All else is asked in a transaction."""
+        All else about them is asked in a transaction.
+        """
         self._parts.meter.require_source(call.source)
+        token = call.bearer()
         party = self._journey.tokens.read(token).sub
         await self._parts.meter.require(party)
-        return party
+        return token, party
+
+    async def _request(self, call: Call, token: str, method: str, rest: str) -> Answer | None:
+        """Serve the hot ways; ``None`` for what FastAPI serves."""
+        if rest == "" and method == "POST":
+            answer = await self._requests.post(call, token)
+            if answer.status == 401:
+                self._parts.meter.failed(call.source)
+            return answer
+        if rest == "" and method == "DELETE":
+            return await self._requests.delete_campaign(call, token)
+        if rest[:1] == "/" and "/" not in rest[1:]:
+            if method == "GET":
+                return await self._requests.get(token, rest[1:])
+            if method == "DELETE":
+                return await self._requests.delete(token, rest[1:])
+        return None
 
 
 class _Sent:
