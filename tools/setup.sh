@@ -42,7 +42,7 @@ with_uv() {
   only_uv=$(mktemp)
   awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$pins" >"$only_uv"
   .venv/bin/pip install -qq --require-hashes --no-deps -r "$only_uv" && rm -f "$only_uv" || return 1
-  .venv/bin/uv pip sync --quiet --require-hashes --python .venv/bin/python "$pins"
+  .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python "$pins"
 }
 
 with_pip() {

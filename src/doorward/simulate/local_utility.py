@@ -63,6 +63,7 @@ class Ports:
     api: int = field(default_factory=free_port)
     link: int = field(default_factory=free_port)
     enrol: int = field(default_factory=free_port)
+    modbus: dict[str, int] = field(default_factory=dict)
     ocpp: dict[str, int] = field(default_factory=dict)
 
 
@@ -75,7 +76,10 @@ class LocalUtility:
     def __init__(self, directory: Path, plan: Plan, settings: dict[str, Any] | None = None) -> None:
         self.directory = directory
         self.plan = plan
-        self.ports = Ports(ocpp={home.gateway: free_port() for home in plan.homes})
+        self.ports = Ports(
+            modbus={home.gateway: free_port() for home in plan.homes},
+            ocpp={home.gateway: free_port() for home in plan.homes},
+        )
         self._settings = settings or {}
         self.processes: dict[str, Process] = {}
         self.control_url = ""
@@ -97,13 +101,18 @@ class LocalUtility:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
     def start(self) -> None:
-        """Start everything and wait until it is ready; raise :class:`DidNotStart`."""
+        """Start everything and wait until it is ready; raise :class:`DidNotStart`.
+
+        What does not need the others starts beside them: equipment, the CCS, and the utility's data.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        addresses = self.start_equipment()
-        self.apply(addresses)
-        self.start_ccs()
+        equipment = self.start_equipment()
+        ccs = self.start_ccs()
+        self.apply()
+        self.wait_ready(ccs)
         for home in self.plan.homes:
             self.start_gateway(home)
+        self._wait_equipment(equipment)
 
     def stop(self) -> None:
         """End everything that was started, in the reverse order; idempotent."""
@@ -113,24 +122,27 @@ class LocalUtility:
 
     # ---- one by one ---------------------------------------------------------------------------------
 
-    def start_equipment(self) -> dict[str, str]:
-        """Start the homes' equipment; return each device's address."""
+    def start_equipment(self) -> Process:
+        """Start the homes' equipment, at the addresses of :meth:`addresses`."""
         (self.directory / "devices").mkdir(exist_ok=True)
         file = self.directory / "equipment.json"
-        file.write_text(json.dumps(equipment_of(self.plan, self.directory / "devices", self.ports.ocpp)))
-        process = self._spawn(
+        configuration = equipment_of(
+            self.plan, self.directory / "devices", self.ports.ocpp, self.ports.modbus
+        )
+        file.write_text(json.dumps(configuration))
+        return self._spawn(
             "equipment", ["-m", "doorward.simulate.equipment", "--config", str(file)], out=subprocess.PIPE
         )
+
+    def _wait_equipment(self, process: Process) -> None:
         assert process.child.stdout is not None
         line = process.child.stdout.readline()
         if not line:
             process.child.wait(STOP_WAIT_S_MAX)
             process.require_alive()
-        ready = json.loads(line)
-        self.control_url = ready["control"]
-        return dict(ready["addresses"])
+        self.control_url = json.loads(line)["control"]
 
-    def apply(self, addresses: dict[str, str]) -> None:
+    def apply(self) -> None:
         """Write the utility's file and apply it."""
         (self.directory / "secrets").mkdir(mode=0o700, exist_ok=True)
         for party in self.plan.parties:
@@ -140,11 +152,14 @@ class LocalUtility:
                 file.chmod(0o600)
         (self.directory / "codes").mkdir(mode=0o700, exist_ok=True)
         file = self.directory / "utility.toml"
-        file.write_text(utility_file_of(self.plan, addresses), encoding="utf-8")
-        self.command("apply", str(file), "--dir", str(self.directory / "ccs"))
+        file.write_text(utility_file_of(self.plan, self.ports.modbus), encoding="utf-8")
+        arguments = ["apply", str(file), "--dir", str(self.directory / "ccs")]
+        if database := self._settings.get("database"):
+            arguments += ["--database", str(database)]
+        self.command(*arguments)
 
     def start_ccs(self) -> Process:
-        """Start the CCS and wait until it is ready."""
+        """Start the CCS; it is ready when ``/readyz`` says so."""
         settings = {
             "data_dir": str(self.directory / "ccs"),
             "port": self.ports.api,
@@ -155,9 +170,7 @@ class LocalUtility:
             **self._settings,
         }
         environment = {f"DOORWARD_CCS_{name.upper()}": str(value) for name, value in settings.items()}
-        process = self._spawn("ccs", ["-m", "doorward.cli", "ccs"], environment)
-        self._wait_ready(process)
-        return process
+        return self._spawn("ccs", ["-m", "doorward.cli", "ccs"], environment)
 
     def start_gateway(self, home: Home) -> Process:
         """Start a home's gateway; the first time it enrols."""
@@ -222,7 +235,8 @@ class LocalUtility:
         self.processes[name] = Process(name, child, log)
         return self.processes[name]
 
-    def _wait_ready(self, process: Process) -> None:
+    def wait_ready(self, process: Process) -> None:
+        """Wait until the CCS says that it is ready; raise :class:`DidNotStart`."""
         end_s = time.monotonic() + START_WAIT_S_MAX
         while time.monotonic() < end_s:
             process.require_alive()

@@ -60,7 +60,9 @@ class Plan:
     per_day: int = 576
 
 
-def equipment_of(plan: Plan, files: Path, ocpp_ports: dict[str, int]) -> dict[str, Any]:
+def equipment_of(
+    plan: Plan, files: Path, ocpp_ports: dict[str, int], modbus_ports: dict[str, int]
+) -> dict[str, Any]:
     """Return the configuration of the simulated equipment."""
     devices = []
     for home in plan.homes:
@@ -73,13 +75,13 @@ def equipment_of(plan: Plan, files: Path, ocpp_ports: dict[str, int]) -> dict[st
                 "parameters": device.parameters,
             }
             if device.protocol == "modbus":
-                devices.append({**common, "bus": home.gateway, "unit": unit})
+                devices.append({**common, "port": modbus_ports[home.gateway], "unit": unit})
             else:
                 devices.append({**common, "url": f"ws://127.0.0.1:{ocpp_ports[home.gateway]}/ocpp"})
     return {"devices": devices, "control_port": 0}
 
 
-def utility_file_of(plan: Plan, addresses: dict[str, str]) -> str:
+def utility_file_of(plan: Plan, modbus_ports: dict[str, int]) -> str:
     """Return the file for ``doorward apply``."""
     lines: list[str] = []
     for tier, response_s, top in (("premium", 30, 0), ("standard", 60, 1), ("basic", 60, 2)):
@@ -88,7 +90,7 @@ def utility_file_of(plan: Plan, addresses: dict[str, str]) -> str:
     for party in plan.parties:
         lines += _table("party", id=party.id, name=party.name, secret_file=f"secrets/{party.id}")
     for home in plan.homes:
-        lines += _home(home, addresses)
+        lines += _home(home, modbus_ports[home.gateway])
     for party in plan.parties:
         for home in plan.homes:
             if home.service_point in party.homes:
@@ -96,18 +98,18 @@ def utility_file_of(plan: Plan, addresses: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _home(home: Home, addresses: dict[str, str]) -> list[str]:
+def _home(home: Home, modbus_port: int) -> list[str]:
     lines = _table("customer", id=f"C-{home.service_point}", name=home.customer)
     lines += _table("account", id=f"A-{home.service_point}", customers=[f"C-{home.service_point}"])
     lines += _table("gateway", id=home.gateway, code_file=f"codes/{home.gateway}")
     lines += _table("service_point", id=home.service_point, account=f"A-{home.service_point}",
                     gateway=home.gateway)  # fmt: skip
-    for device in home.equipment:
+    for unit, device in enumerate(home.equipment, start=1):
         fields: dict[str, Any] = {
             "id": device.id,
             "class": device.device_class,
             "protocol": "modbus" if device.protocol == "modbus" else "ocpp",
-            "address": addresses[device.id],
+            "address": f"127.0.0.1:{modbus_port}/{unit}" if device.protocol == "modbus" else device.id,
             "service_point": home.service_point,
             "name": device.name,
             "rated_w": device.rated_w,
