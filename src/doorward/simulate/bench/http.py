@@ -7,7 +7,7 @@ llhttp by httptools, without streams, tasks or buffers of their own.
 import asyncio
 from collections.abc import Callable
 from ssl import SSLContext
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -32,8 +32,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Some of an answer."""
@@ -160,8 +159,7 @@ class _Post(asyncio.Protocol):
         self._body = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

@@ -62,30 +62,22 @@ def read_acts(path: Path) -> Acts:
 
 
 def compare(lines: Iterable[Line], acts: Acts) -> Verdict:
-    """Compare the ledgers."""
+    """Compare the ledgers. A device is read once for a read, and once before a control."""
     lines = list(lines)
     accepted = [line for line in lines if line.id]
     done = [line for line in accepted if line.state == DONE]
-    controls = {line.id for line in done if line.operation != "read"}
-    acted = Counter(acts.controls)
-    reads = Counter(line.device for line in done if line.operation == "read")
-    read = Counter(acts.reads)
     known = {line.id for line in accepted}
+    acted, read = Counter(acts.controls), Counter(acts.reads)
+    controls = {line.id for line in done if line.operation != "read"}
+    unread = Counter(line.device for line in done) - read
+    overread = read - Counter(line.device for line in accepted)
     return Verdict(
         asked=len(lines),
         accepted=len(accepted),
         done=len(done),
-        refused=sum(not line.id or bool(line.state and line.state != DONE) for line in lines),
-        lost=sum(not line.state for line in accepted) + len(controls - acted.keys()) + (reads - read).total(),
-        duplicated=sum(times - 1 for times in acted.values())
-        + len(acted.keys() - known)
-        + (read - _asked_reads(accepted)).total()
-        + len(accepted)
-        - len(known),
+        refused=sum(not line.id or line.state not in ("", DONE) for line in lines),
+        lost=sum(not line.state for line in accepted) + len(controls - acted.keys()) + unread.total(),
+        duplicated=acted.total() - len(acted.keys() & known) + overread.total() + len(accepted) - len(known),
         handed_over_again=sum(max(0, line.answers - 1) for line in accepted),
         reasons=dict(Counter(line.reason for line in lines if line.reason)),
     )
-
-
-def _asked_reads(accepted: list[Line]) -> Counter[str]:
-    return Counter(line.device for line in accepted if line.operation == "read")

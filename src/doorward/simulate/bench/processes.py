@@ -122,6 +122,11 @@ async def questions() -> AsyncIterator[bytes]:
         yield line
 
 
+def read(path: str, kind: type[T]) -> T:
+    """Return what the bench wrote to a file for this process."""
+    return msgspec.json.decode(Path(path).read_bytes(), type=kind)
+
+
 def say(answer: Any) -> None:
     """Answer the bench with one line."""
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
