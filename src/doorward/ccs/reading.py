@@ -230,10 +230,16 @@ class Reading:
     # events
 
     async def start(self, token: str, after: str) -> str:
-        """Return the cursor at which a stream begins: ``now`` is the end of the feed at this moment."""
+        """Return the cursor at which a stream begins: ``now`` is the end of the feed at this moment.
+
+        Raises ``body-malformed`` for a cursor that is none.
+        """
 
         async def read(books: AllBooks, caller: Caller) -> str:
-            return await books.feed_end(caller.party.id) if after == NOW else after
+            if after == NOW:
+                return await books.feed_end(caller.party.id)
+            await books.feed(caller.party.id, after, (), 1)
+            return after
 
         return await self._as(token, read)
 

@@ -109,6 +109,7 @@ class Streams:
     ) -> None:
         news = self._journey.pushing.news
         woken = news.add(party)
+        gone.add_done_callback(lambda _: woken.set())
         loop = asyncio.get_running_loop()
         spoke_s = loop.time()
         try:
