@@ -402,3 +402,16 @@ async def test_after_a_restart_everything_goes_on_from_the_books(town: Town) -> 
     await town.gateway.answer(request.id, {"power_w": 5})
     shown = await town.journey.fetch(town.token(), request.id)
     assert shown.state == State.DONE
+
+
+async def test_what_is_sent_again_much_later_carries_a_fresh_charge(town: Town) -> None:
+    request = await town.accepted({**READ, "deadline": "2027-01-15T20:00:00Z"})
+    (first,) = town.gateway.commands()
+    await town.gateway.disconnect()
+    town.clock.pass_s(300)
+    await town.upkeep.partitions()
+    await town.gateway.connect()
+    await settle(town.journey)
+    (again,) = town.gateway.commands()
+    assert (again.id, first.id) == (request.id, request.id)
+    assert town.clock.now_us() - again.charge_us < 60 * 1_000_000

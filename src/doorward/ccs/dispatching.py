@@ -16,6 +16,8 @@ from doorward.wire.reasons import Reason
 from doorward.wire.steps import Actor, Step
 from doorward.wire.vocabulary import Operation
 
+_TO_SEND = frozenset({State.ACCEPTED, State.QUEUED, State.SENT})
+
 
 def needs_grant(request: Request) -> bool:
     """Whether a live grant is needed to send: letting go always passes."""
@@ -40,7 +42,8 @@ async def charge_again(
         place = places.get(request.service_point)
         if place is None:
             continue
-        way_out.uncharge(logs, request, request.charged)
+        if request.state != State.SENT:  # what was sent may have arrived: then its first charge stands too
+            way_out.uncharge(logs, request, request.charged)
         held = way_out.accounts(request.party, place, tiers[request.tier], logs, terms)
         moment = limits.earliest(held, request.charged, now_us)
         if moment > now_us + limits.TICK_US:
@@ -56,7 +59,12 @@ async def charge_again(
 
 def is_stale(request: Request, now_us: int) -> bool:
     """Whether a request has waited so long that its charge no longer says when it is sent."""
-    return bool(request.charged) and not request.sent_us and now_us - request.charge_us > limits.STALE_US
+    return (
+        bool(request.charged)
+        and request.state in _TO_SEND
+        and not request.cancel_asked
+        and now_us - request.charge_us > limits.STALE_US
+    )
 
 
 def send(

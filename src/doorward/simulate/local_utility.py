@@ -4,6 +4,7 @@ For the demo, the tour and the system tests. Everything it starts it also ends, 
 one directory: the books, the gateways' stores, the devices' own files, and the logs.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,12 +12,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from doorward.ccs.engines.authority import CertificateAuthority
+from doorward.ccs.engines.link_mqtt import mosquitto_acl, mosquitto_config
+from doorward.ccs.engines.opening import open_store
+from doorward.ccs.rules.facts import StepRecord
+from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE
+from doorward.client.defaults import real_clock
 from doorward.simulate.neighbourhood_plan import Home, Plan, equipment_of, utility_file_of
-from doorward.simulate.services import free_port
+from doorward.simulate.services import Mosquitto, Postgresql, free_port, running, workplace
+
+HOST = "127.0.0.1"
+EMBEDDED = ("sqlite", "websocket")
+PRODUCTION = ("postgresql", "mqtt")
+ENGINES = (EMBEDDED, ("postgresql", "websocket"), PRODUCTION)
+"""Pairs of store and link that a CCS runs with."""
 
 START_WAIT_S_MAX = 60.0
 STOP_WAIT_S_MAX = 15.0
@@ -70,17 +84,35 @@ class Ports:
 class LocalUtility:
     """Starts and stops the processes of a :class:`~doorward.simulate.neighbourhood_plan.Plan`.
 
-    ``settings`` are extra settings of the CCS (``DOORWARD_CCS_…`` without the prefix).
+    ``settings`` are extra settings of the CCS (``DOORWARD_CCS_…`` without the prefix), ``gateway_settings``
+    of the gateways (``DOORWARD_SPG_…``). ``engines`` names store and link; a database and a broker of our
+    own are started where they need one. ``workers`` are the CCS's processes (PostgreSQL and MQTT).
     """
 
-    def __init__(self, directory: Path, plan: Plan, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        settings: dict[str, Any] | None = None,
+        *,
+        engines: tuple[str, str] = EMBEDDED,
+        workers: int = 1,
+        gateway_settings: dict[str, Any] | None = None,
+    ) -> None:
+        if engines not in ENGINES:
+            raise ValueError(f"engines: {','.join(engines)} is none of {' '.join(map(','.join, ENGINES))}")
         self.directory = directory
         self.plan = plan
+        self.engines = engines
         self.ports = Ports(
             modbus={home.gateway: free_port() for home in plan.homes},
             ocpp={home.gateway: free_port() for home in plan.homes},
         )
-        self._settings = settings or {}
+        self._settings = dict(settings or {})
+        if workers > 1:
+            self._settings["workers"] = workers
+        self._gateway_settings = dict(gateway_settings or {})
+        self._services = ExitStack()
         self.processes: dict[str, Process] = {}
         self.control_url = ""
 
@@ -100,6 +132,30 @@ class LocalUtility:
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
+    def device_state(self, device: str) -> dict[str, Any]:
+        """What a device itself says of itself, past gateway and CCS: ``power_w``, ``energy_wh``, ``moods``."""
+        with urllib.request.urlopen(f"{self.control_url}/devices", timeout=5) as answer:  # noqa: S310
+            state: dict[str, Any] = json.load(answer)[device]
+            return state
+
+    def gateway_log(self, gateway: str) -> list[dict[str, Any]]:
+        """The gateway's own journal, as ``doorward spg log --json`` prints it: oldest first."""
+        place = str(self.directory / "gateways" / gateway)
+        return [json.loads(line) for line in self.command("spg", "log", "--dir", place, "--json").splitlines()]
+
+    def ccs_journal(self, message: str) -> list[StepRecord]:
+        """What the CCS's own books say about a message, one that it refused too."""
+        return asyncio.run(self._ccs_journal(message))
+
+    async def _ccs_journal(self, message: str) -> list[StepRecord]:
+        url = str(self._settings.get("database") or f"sqlite:///{self.directory / 'ccs' / SQLITE_FILE}")
+        store = await open_store(url, clock=real_clock())
+        try:
+            rows = await store.read(lambda books: books.journal(message))
+        finally:
+            await store.close()
+        return [step for row in rows for step in row.steps]
+
     def start(self) -> None:
         """Start everything and wait until it is ready; raise :class:`DidNotStart`.
 
@@ -107,6 +163,7 @@ class LocalUtility:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         equipment = self.start_equipment()
+        self.start_services()
         ccs = self.start_ccs()
         self.apply()
         self.wait_ready(ccs)
@@ -119,8 +176,28 @@ class LocalUtility:
         for process in reversed(list(self.processes.values())):
             process.stop()
         self.processes.clear()
+        self._services.close()
 
     # ---- one by one ---------------------------------------------------------------------------------
+
+    def start_services(self) -> None:
+        """Start the database and the broker that the engines need, in places that end with us."""
+        store, link = self.engines
+        if store == "postgresql" and "database" not in self._settings:
+            place = self._services.enter_context(workplace(None))
+            self._settings["database"] = self._services.enter_context(running(Postgresql(place))).dsn
+        if link == "mqtt" and "mqtt_url" not in self._settings:
+            broker = self._services.enter_context(running(self._broker()))
+            self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://{HOST}:{broker.port}"}
+
+    def _broker(self) -> Mosquitto:
+        """The utility's authority proves the broker, and to the broker everybody else."""
+        place = self._services.enter_context(workplace(None))
+        authority = CertificateAuthority(self.directory / "ccs" / AUTHORITY_DIR, real_clock().now_us)
+        acl = place / "acl"
+        # The workers' names are new at every start, so a rule for all who prove to be workers stands here.
+        acl.write_text(mosquitto_acl([]) + "pattern readwrite doorward/v1/#\n", encoding="utf-8")
+        return Mosquitto(place, mosquitto_config(authority.server("broker", [HOST]), authority.path, acl))
 
     def start_equipment(self) -> Process:
         """Start the homes' equipment, at the addresses of :meth:`addresses`."""
@@ -177,8 +254,11 @@ class LocalUtility:
         directory = self.directory / "gateways" / home.gateway
         environment = {
             "DOORWARD_SPG_OCPP_PORT": str(self.ports.ocpp[home.gateway]),
+            "DOORWARD_SPG_PER_HOUR": str(self._settings.get("per_hour", 24)),
+            "DOORWARD_SPG_PER_DAY": str(self._settings.get("per_day", 576)),
             "DOORWARD_SPG_SAMPLE_INTERVAL_S": "10",
             "DOORWARD_SPG_END_SPREAD_S": "0",
+            **{f"DOORWARD_SPG_{name.upper()}": str(value) for name, value in self._gateway_settings.items()},
         }
         code = (self.directory / "codes" / home.gateway).read_text(encoding="utf-8").strip()
         arguments = ["-m", "doorward.cli", "spg", "--dir", str(directory), "--enrol", code]

@@ -20,6 +20,10 @@ class GatewaySettings(BaseSettings):
 
     dir: Path = Path("gateway")
     """Directory of the gateway's identity, its store and its own device models (``models/``)."""
+    per_hour: Annotated[int, Field(ge=2)] = 24
+    """Transactions an hour at one service point, all third parties together; the CCS's setting must agree."""
+    per_day: Annotated[int, Field(ge=2)] = 576
+    """Transactions a day at one service point, all third parties together."""
     sample_interval_s: Annotated[float, Field(ge=0)] = 300.0
     """How often every device is sampled for the home's own history; 0 switches it off."""
     sample_keep_d: Annotated[float, Field(gt=0)] = 30.0
@@ -66,6 +70,8 @@ class GatewaySettings(BaseSettings):
     def policy(self) -> Policy:
         """Return the numbers that the rules use."""
         return Policy(
+            per_hour=self.per_hour,
+            per_day=self.per_day,
             control_us_default=int(self.control_default_h * HOUR_S * US),
             start_spread_us_max=int(self.start_spread_s_max * US),
             end_spread_us_max=int(self.end_spread_s * US),
