@@ -4,7 +4,6 @@ For the demo, the tour and the system tests. Everything it starts it also ends, 
 one directory: the books, the gateways' stores, the devices' own files, and the logs.
 """
 
-import asyncio
 import json
 import os
 import subprocess
@@ -17,16 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from doorward.ccs.engines.authority import CertificateAuthority
-from doorward.ccs.engines.link_mqtt import mosquitto_acl, mosquitto_config
-from doorward.ccs.engines.opening import open_store
-from doorward.ccs.rules.facts import StepRecord
-from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE
-from doorward.client.defaults import real_clock
 from doorward.simulate.neighbourhood_plan import Home, Plan, equipment_of, utility_file_of
-from doorward.simulate.services import Mosquitto, Postgresql, free_port, running, workplace
+from doorward.simulate.services import Postgresql, free_port, running, workplace
 
-HOST = "127.0.0.1"
+AUTHORITY = Path("ccs", "authority")
+BOOKS = Path("ccs", "ccs.sqlite")
 EMBEDDED = ("sqlite", "websocket")
 PRODUCTION = ("postgresql", "mqtt")
 ENGINES = (EMBEDDED, ("postgresql", "websocket"), PRODUCTION)
@@ -143,18 +137,15 @@ class LocalUtility:
         place = str(self.directory / "gateways" / gateway)
         return [json.loads(line) for line in self.command("spg", "log", "--dir", place, "--json").splitlines()]
 
-    def ccs_journal(self, message: str) -> list[StepRecord]:
-        """What the CCS's own books say about a message, one that it refused too."""
-        return asyncio.run(self._ccs_journal(message))
+    @property
+    def authority(self) -> Path:
+        """Where the utility's certificate authority lies."""
+        return self.directory / AUTHORITY
 
-    async def _ccs_journal(self, message: str) -> list[StepRecord]:
-        url = str(self._settings.get("database") or f"sqlite:///{self.directory / 'ccs' / SQLITE_FILE}")
-        store = await open_store(url, clock=real_clock())
-        try:
-            rows = await store.read(lambda books: books.journal(message))
-        finally:
-            await store.close()
-        return [step for row in rows for step in row.steps]
+    @property
+    def database(self) -> str:
+        """Where the CCS's books are, as a URL."""
+        return str(self._settings.get("database") or f"sqlite:///{self.directory / BOOKS}")
 
     def start(self) -> None:
         """Start everything and wait until it is ready; raise :class:`DidNotStart`.
@@ -187,17 +178,12 @@ class LocalUtility:
             place = self._services.enter_context(workplace(None))
             self._settings["database"] = self._services.enter_context(running(Postgresql(place))).dsn
         if link == "mqtt" and "mqtt_url" not in self._settings:
-            broker = self._services.enter_context(running(self._broker()))
-            self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://{HOST}:{broker.port}"}
+            from doorward.simulate.local_engines import broker  # the embedded pair starts without its drivers
 
-    def _broker(self) -> Mosquitto:
-        """The utility's authority proves the broker, and to the broker everybody else."""
-        place = self._services.enter_context(workplace(None))
-        authority = CertificateAuthority(self.directory / "ccs" / AUTHORITY_DIR, real_clock().now_us)
-        acl = place / "acl"
-        # The workers' names are new at every start, so a rule for all who prove to be workers stands here.
-        acl.write_text(mosquitto_acl([]) + "pattern readwrite doorward/v1/#\n", encoding="utf-8")
-        return Mosquitto(place, mosquitto_config(authority.server("broker", [HOST]), authority.path, acl))
+            place = self._services.enter_context(workplace(None))
+            made = broker(place, self.authority, int(self._settings.get("workers", 1)))
+            port = self._services.enter_context(running(made)).port
+            self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://127.0.0.1:{port}"}
 
     def start_equipment(self) -> Process:
         """Start the homes' equipment, at the addresses of :meth:`addresses`."""
