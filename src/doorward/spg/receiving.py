@@ -255,7 +255,7 @@ class Receiving:
                 trusted=self.desk.clock.trusted,
                 start_us=start_us,
                 until_us=until_us,
-                log=[*self.desk.house.charges[command.service_point], *page.charges],
+                log=self._charges_at(command.service_point, page),
                 now_us=now_us,
             )
         except Refused as refused:
@@ -266,6 +266,11 @@ class Receiving:
         if request.party_ref:
             seen.refs[command.party, command.party_ref] = command.id
         return None
+
+    def _charges_at(self, service_point: str, page: Page) -> list[Charge]:
+        """What counts at a service point, with what this frame has charged there already."""
+        taken = [charge for charge in page.charges if charge.service_point == service_point]
+        return [*self.desk.house.charges[service_point], *taken]
 
     def _require_new(self, command: Command, seen: Seen) -> None:
         other = seen.refs.get((command.party, command.party_ref)) if command.party_ref else None
