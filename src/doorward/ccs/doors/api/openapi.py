@@ -266,13 +266,13 @@ def describe(app: FastAPI, version: str) -> Spec:
         "schemas": {name: _without_title(schema) for name, schema in sorted(schemas.items())},
         "securitySchemes": _SCHEMES,
     }
-    for path, item in HOT.items():
-        spec["paths"][path] = {**spec["paths"].get(path, {}), **item}
     for path, item in spec["paths"].items():
         for operation in item.values():
-            operation.get("responses", {}).pop("422", None) if not path.startswith("/v1/requests") else None
+            operation["responses"].pop("422", None)  # FastAPI's own; ours are problems
             if path.startswith("/v1/"):
-                operation.setdefault("security", SECURITY)
+                operation["security"] = SECURITY
+    for path, item in HOT.items():
+        spec["paths"][path] = {**spec["paths"].get(path, {}), **item}
     spec["servers"] = [{"url": "/"}]
     return spec
 
