@@ -37,7 +37,7 @@ from doorward.ccs.upkeep import Ownership, Upkeep
 from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.ids import uuid7
 from doorward.kit.serving import HttpServer, listen
-from doorward.wire.enrolment import WORKER_PREFIX, LinkAddress
+from doorward.wire.enrolment import LinkAddress
 
 log = structlog.get_logger(__name__)
 
@@ -203,7 +203,8 @@ class CcsApp:
     def _make_link(self) -> Link:
         settings = self.settings
         if settings.link == "mqtt":
-            name = f"{WORKER_PREFIX}{self._worker}"
+            # The broker's rules list workers by name, so a worker that is started again has the same one.
+            name = f"{settings.mqtt_name}-{_number(self._worker)}"
             credentials = self.authority.worker(name)
             return MqttLink(settings.mqtt_url, credentials, name, self.gateways.enrolled, self._rng)
         credentials = self.authority.server("link", settings.gateway_hosts)
@@ -419,6 +420,11 @@ def _url(settings: CcsSettings, port: int) -> str:
     scheme = "https" if settings.tls_certificate else "http"
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
     return f"{scheme}://{_bracketed(host)}:{port}"
+
+
+def _number(worker: str) -> str:
+    """Return the number in a worker's name: ``w-2-…``."""
+    return worker.split("-")[1]
 
 
 def _bracketed(host: str) -> str:

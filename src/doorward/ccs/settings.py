@@ -49,6 +49,12 @@ class CcsSettings(BaseSettings):
     link_host: str = Field("127.0.0.1", description="Address that the direct link listens on.")
     link_port: int = Field(8081, ge=0, le=65535, description="Port of the direct link; 0 takes a free one.")
     mqtt_url: str = Field("", description="The broker: `mqtts://host:port`.")
+    mqtt_name: str = Field(
+        "ccs",
+        pattern=r"^ccs(-[a-z0-9]{1,32})?$",
+        description="How the broker's rules call the workers of this machine: `ccs` for `ccs-1`, `ccs-2` …; "
+        "another machine's are `ccs-b`.",
+    )
     enrol_host: str = Field("127.0.0.1", description="Address that gateways enrol at (HTTPS).")
     enrol_port: int = Field(8082, ge=0, le=65535, description="Port of enrolment; 0 takes a free one.")
     gateway_hosts: list[str] = Field(
