@@ -57,6 +57,8 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
 
     def kill(self) -> None:
         """End it as a power cut would."""
