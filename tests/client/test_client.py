@@ -387,6 +387,18 @@ async def test_a_stream_survives_a_revoked_token_and_a_busy_server(api: FakeApi,
     assert api.asked("GET", "/v1/events/stream")[0][0]["last-event-id"] == "c0"
 
 
+async def test_a_stream_begins_where_it_is_told(api: FakeApi, call: Caller) -> None:
+    for after in (None, "", "c7"):
+        api.streams = [[("c9", {"type": "end", "reason": "token-expired"}), event(9)]]
+        assert [one.id for one in await call.events(1, after=after)] == ["e9"]
+    opened = api.asked("GET", "/v1/events/stream")
+    assert [(query, headers.get("last-event-id")) for headers, query in opened] == [
+        (b"", None),
+        (b"after=", None),
+        (b"", "c7"),
+    ]
+
+
 async def test_a_stream_that_is_not_permitted_is_an_error(api: FakeApi, call: Caller) -> None:
     api.stream_refusals = [problem(403, "scope-missing")]
     with pytest.raises(sdk.NotPermitted):

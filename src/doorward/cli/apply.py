@@ -17,7 +17,7 @@ from doorward.ccs.engines.opening import open_store, sqlite_path
 from doorward.ccs.engines.secrets import SecretHasher
 from doorward.ccs.ports import AllBooks, Store
 from doorward.ccs.rules.facts import Credential
-from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE
+from doorward.ccs.settings import AUTHORITY_DIR, PREFIX, SQLITE_FILE
 from doorward.ccs.setup.carrying import carry_out, read_present
 from doorward.ccs.setup.plan import Change, Present, changes_only, plan
 from doorward.cli.utility_file import FILE_BYTES_MAX, FileWrong, Read, read_utility
@@ -32,10 +32,20 @@ def apply(
     file: Annotated[Path, typer.Argument(help="The utility's file.", exists=True, dir_okay=False)],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     dir: Annotated[
-        Path, typer.Option("--dir", help="The CCS's directory: its authorities and its database.")
-    ] = Path("ccs"),
+        Path,
+        typer.Option(
+            "--dir",
+            envvar=f"{PREFIX}DATA_DIR",
+            help="The CCS's data directory: its authorities and its database.",
+        ),
+    ] = Path("doorward-data"),
     database: Annotated[
-        str, typer.Option("--database", envvar="DOORWARD_DATABASE", help="sqlite:///path or postgresql://…")
+        str,
+        typer.Option(
+            "--database",
+            envvar=f"{PREFIX}DATABASE",
+            help="sqlite:///path or postgresql://…, if it is another.",
+        ),
     ] = "",
 ) -> None:
     """Bring third parties, homes, gateways, equipment and permissions to the state that FILE describes.

@@ -214,8 +214,11 @@ class AsyncClient:
         """All grants, or those that changed after a ``sequence``."""
         return await self._run(self._core.grants(after))
 
-    async def events(self, *, after: str = "", kinds: Sequence[str] = ()) -> AsyncIterator[Event]:
-        """Iterate over events as they happen, for ever, from after a cursor; broken streams are resumed."""
+    async def events(self, *, after: str | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Event]:
+        """Iterate over events as they happen, for ever; a broken stream is resumed after its last event.
+
+        Begins after a cursor (``event.cursor``), from the beginning with ``""``, or from now on.
+        """
         feed = self._core.feed(after, kinds)
         while True:
             token = await self._run(self._core.sign_in())
@@ -223,7 +226,7 @@ class AsyncClient:
                 async with self._stream(feed.request(token)) as response:
                     if response.status_code == 200:
                         async for sent in httpx2.EventSource(response):
-                            event = feed.take(sent.id, sent.data)
+                            event = feed.take(sent.event, sent.id, sent.data)
                             if event is not None:
                                 yield event
                     else:

@@ -41,6 +41,7 @@ PAUSE_S_MAX = 10.0
 TOKEN_EARLY_S = 30.0
 """A token is renewed so long before it ends, or in the last tenth of its life if that is shorter."""
 POLL_S = 1.0
+END_OF_STREAM = "end"
 PAGES_MAX = 1000
 STREAM_PAUSE_S_MAX = 60.0
 SIGNED_S = 3600
@@ -295,15 +296,15 @@ class Core:
 
     # --- events ---------------------------------------------------------------------------------------
 
-    def feed(self, after: str, kinds: Sequence[str]) -> "Feed":
-        """Return the state of a stream of events, from after a cursor."""
+    def feed(self, after: str | None, kinds: Sequence[str]) -> "Feed":
+        """Return the state of a stream of events, from after a cursor (``None``: from now on)."""
         return Feed(self._base, after, kinds, self._rng)
 
 
 class Feed:
     """A stream of events that outlives its connections: it goes on after the last event that was taken."""
 
-    def __init__(self, base: str, after: str, kinds: Sequence[str], rng: random.Random) -> None:
+    def __init__(self, base: str, after: str | None, kinds: Sequence[str], rng: random.Random) -> None:
         self._base = base
         self._after = after
         self._kinds = kinds
@@ -317,16 +318,19 @@ class Feed:
         headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
         if self._after:
             headers["Last-Event-ID"] = self._after
-        query = urlencode([("kind", kind) for kind in self._kinds])
+        asked = [("kind", kind) for kind in self._kinds]
+        if self._after == "":
+            asked.append(("after", ""))  # from the beginning; without it, from now on
+        query = urlencode(asked)
         url = f"{self._base}/v1/events/stream" + (f"?{query}" if query else "")
         return HttpRequest(method="GET", url=url, headers=headers)
 
-    def take(self, cursor: str, data: str) -> Event | None:
-        """Return the event in a server-sent one; ``None`` for one without data."""
+    def take(self, kind: str, cursor: str, data: str) -> Event | None:
+        """Return the event in a server-sent one; ``None`` where it only says that the stream ends."""
         self._broken = 0
         self._renewed = False
         self._asked_s = None
-        if not data:
+        if not data or kind == END_OF_STREAM:
             return None
         event = msgspec.json.decode(data, type=Event)
         self._after = cursor or event.cursor or self._after

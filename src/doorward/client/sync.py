@@ -213,8 +213,11 @@ class Client:
         """All grants, or those that changed after a ``sequence``."""
         return self._run(self._core.grants(after))
 
-    def events(self, *, after: str = "", kinds: Sequence[str] = ()) -> Iterator[Event]:
-        """Iterate over events as they happen, for ever, from after a cursor; broken streams are resumed."""
+    def events(self, *, after: str | None = None, kinds: Sequence[str] = ()) -> Iterator[Event]:
+        """Iterate over events as they happen, for ever; a broken stream is resumed after its last event.
+
+        Begins after a cursor (``event.cursor``), from the beginning with ``""``, or from now on.
+        """
         feed = self._core.feed(after, kinds)
         while True:
             token = self._run(self._core.sign_in())
@@ -222,7 +225,7 @@ class Client:
                 with self._stream(feed.request(token)) as response:
                     if response.status_code == 200:
                         for sent in httpx2.EventSource(response):
-                            event = feed.take(sent.id, sent.data)
+                            event = feed.take(sent.event, sent.id, sent.data)
                             if event is not None:
                                 yield event
                     else:
