@@ -104,6 +104,17 @@ async def open_rig(url: str) -> Rig:
     return SideBySide(clock, store, await open_store(url, clock=clock))
 
 
+async def while_open(rig: Rig, older: Step, newer: Step) -> tuple[Any, Any]:
+    """Run the newer step to its end while the older has not committed: it must not wait for it."""
+    results: list[Any] = []
+
+    async def meanwhile() -> None:
+        results.append(await rig.other.write(newer))
+
+    first = await rig.overlapping(older, meanwhile)
+    return first, results[0]
+
+
 async def raw(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Run a statement beside the store, and return its rows."""
     path = sqlite_path(url)

@@ -107,6 +107,7 @@ async def test_the_change_feed_of_grants_skips_none_that_commits_late(home: Rig)
     await asyncio.gather(*others)
     await look()
     assert sorted(each.id for each in seen) == ["g-2", "g-3"]
+    assert seen[0].sequence < seen[1].sequence
 
 
 async def test_leases_that_end_soon_are_found_until_they_are_renewed(home: Rig) -> None:

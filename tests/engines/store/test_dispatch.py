@@ -9,7 +9,7 @@ from doorward.ccs.ports import AllBooks, LeaseLost
 from doorward.ccs.rules.facts import Request
 from doorward.wire.topics import partition_of
 from tests.engines.store.records import HOUR, NOW, S, gateway, request
-from tests.engines.store.rigs import Rig, contend
+from tests.engines.store.rigs import Rig, contend, while_open
 
 
 class Held(Struct):
@@ -81,7 +81,7 @@ async def test_no_request_is_taken_by_two(rig: Rig) -> None:
 async def test_what_another_transaction_has_taken_is_skipped_not_waited_for(rig: Rig) -> None:
     first, second = request(due_us=NOW + 1), request(due_us=NOW + 2)
     await put(rig, first, second)
-    taken = await contend(rig, claiming(["gw-1"], room=1), claiming(["gw-1"], room=1))
+    taken = await while_open(rig, claiming(["gw-1"], room=1), claiming(["gw-1"], room=1))
     assert taken == ([first.id], [second.id])
 
 
@@ -170,6 +170,13 @@ async def test_a_fence_lets_pass_only_who_holds_all_partitions_now(rig: Rig) -> 
     ]:
         with pytest.raises(LeaseLost):
             await rig.store.write(lambda books, c=claim, p=partitions, n=now_us: books.fence(c, p, n))  # type: ignore[misc]
+
+
+async def test_those_who_send_under_one_lease_do_not_wait_for_each_other(rig: Rig) -> None:
+    held = await lease(rig, "w-1", 1, 2)
+    await while_open(
+        rig, lambda books: books.fence(held, [1, 2], NOW), lambda books: books.fence(held, [2, 1], NOW)
+    )
 
 
 async def test_who_takes_a_lease_over_waits_for_what_is_being_sent_under_it(rig: Rig) -> None:

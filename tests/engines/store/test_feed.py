@@ -9,7 +9,7 @@ from doorward.ccs.ports import AllBooks
 from doorward.ccs.rules.facts import Endpoint, Event
 from doorward.wire.reasons import Reason, Refused
 from tests.engines.store.records import HOUR, NOW, doing, event
-from tests.engines.store.rigs import Rig, contend
+from tests.engines.store.rigs import Rig, while_open
 
 
 async def feed(rig: Rig, after: str = "", party: str = "volt", limit: int = 100, *kinds: str) -> list[Event]:
@@ -161,7 +161,7 @@ async def test_no_event_is_taken_by_two(rig: Rig) -> None:
 async def test_an_event_that_another_is_taking_is_skipped_not_waited_for(rig: Rig) -> None:
     first, second = event(next_us=NOW - 1), event()
     await rig.store.write(lambda books: books.add_events([first, second]))
-    one, two = await contend(rig, claiming(1), claiming(1))
+    one, two = await while_open(rig, claiming(1), claiming(1))
     assert ([each.id for each in one], [each.id for each in two]) == ([first.id], [second.id])
 
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from doorward.ccs.ports import AllBooks
 from doorward.ccs.rules.facts import Request
 from tests.engines.store.records import DAY, NOW, request
-from tests.engines.store.rigs import Rig, contend
+from tests.engines.store.rigs import Rig, while_open
 
 
 async def put(rig: Rig, *requests: Request) -> None:
@@ -66,7 +66,7 @@ async def test_a_deadline_is_met_by_one_worker_only(rig: Rig) -> None:
 async def test_a_deadline_that_another_is_meeting_is_skipped(rig: Rig) -> None:
     first, second = request(due_us=NOW - 2), request(due_us=NOW - 1)
     await put(rig, first, second)
-    assert await contend(rig, ending(1), ending(1)) == ([first.id], [second.id])
+    assert await while_open(rig, ending(1), ending(1)) == ([first.id], [second.id])
 
 
 async def test_house_keeping_can_be_repeated_and_done_by_several_at_once(rig: Rig) -> None:
