@@ -1,6 +1,7 @@
 """RFC 3339 at the edge, integer UTC microseconds inside."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -16,4 +17,11 @@ def from_rfc3339(text: str) -> int:
 
 def to_rfc3339(us: int) -> str:
     """Return a time as RFC 3339 in UTC with microseconds, ending in ``Z``."""
-    return (_EPOCH + us * _US).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    second, rest = divmod(us, 1_000_000)
+    return f"{_to_second(second)}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_second(second: int) -> str:
+    """Return the text up to the second: of the many times in an answer most share a few."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
