@@ -5,7 +5,7 @@ BIN := .venv/bin
 PY := $(BIN)/python
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check check-embedded static services format lint types contracts test docs \
-        docs-check requirements clean
+        docs-check pictures requirements clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -25,10 +25,10 @@ check: setup services static ## everything, on every engine (installs PostgreSQL
 check-embedded: setup static ## everything that needs neither PostgreSQL nor Mosquitto
 	@DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest
 
-services: setup
+services: setup ## PostgreSQL and Mosquitto for the tests, if they are missing
 	@tools/ensure_services.sh
 
-static: lint types contracts docs-check
+static: lint types contracts docs-check ## all checks that run nothing
 
 format: setup ## bring the code into shape
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -50,8 +50,11 @@ test: setup ## pytest on what is here: ARGS="tests/wire -k codec"
 docs: setup ## write docs/reference anew from the code
 	@$(PY) -m tools.reference
 
-docs-check: setup
+docs-check: setup ## whether docs/reference is what the code says
 	@$(PY) -m tools.reference --check
+
+pictures: setup ## draw docs/pictures anew from a running demo
+	@$(PY) -m tools.pictures
 
 requirements: setup ## compile the pinned, hashed sets anew (UPGRADE=1 takes the newest releases)
 	@for set in base dev; do \

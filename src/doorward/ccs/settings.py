@@ -14,7 +14,7 @@ PREFIX = "DOORWARD_CCS_"
 SQLITE_FILE = "ccs.sqlite"
 """The books in the data directory, unless another database is named."""
 AUTHORITY_DIR = "authority"
-"""In the data directory: the certificate authority and the consent authority, built in (docs/adr/0006)."""
+"""In the data directory: the certificate authority and the consent authority, built in (docs/adr/0008)."""
 
 
 class CcsSettings(BaseSettings):
