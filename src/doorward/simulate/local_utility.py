@@ -137,7 +137,9 @@ class LocalUtility:
     def gateway_log(self, gateway: str) -> list[dict[str, Any]]:
         """The gateway's own journal, as ``doorward spg log --json`` prints it: oldest first."""
         place = str(self.directory / "gateways" / gateway)
-        return [json.loads(line) for line in self.command("spg", "log", "--dir", place, "--json").splitlines()]
+        return [
+            json.loads(line) for line in self.command("spg", "log", "--dir", place, "--json").splitlines()
+        ]
 
     @property
     def authority(self) -> Path:
