@@ -51,9 +51,9 @@ def pack(times_us: Sequence[int]) -> tuple[int, bytes]:
     if not times_us:
         return 0, b""
     base = times_us[0]
-    if any(at % MS for at in times_us):
-        raise ValueError("charge times are whole milliseconds")
     offsets = array("I", [(at - base) // MS for at in times_us])
+    if base % MS or sum(times_us) != base * len(times_us) + MS * sum(offsets):  # remainders are never negative
+        raise ValueError("charge times are whole milliseconds")
     if sys.byteorder == "big":
         offsets.byteswap()
     return base, offsets.tobytes()

@@ -49,21 +49,22 @@ class RowsOf(Generic[T]):
     """
 
     def __init__(self, record: type[T], table: Table, *, leaving_out: Iterable[str] = ()) -> None:
-        fields = set(record.__struct_fields__) - set(leaving_out)
+        # The record's own strings: msgspec matches keyword arguments by identity first, which makes a
+        # record of many fields five times as fast to build.
+        fields = {name: name for name in record.__struct_fields__ if name not in set(leaving_out)}
         self.columns: list[Column[Any]] = [column for column in table.columns if column.name in fields]
-        self.names = tuple(column.name for column in self.columns)
-        if missing := fields - set(self.names):
+        self.names = tuple(fields[column.name] for column in self.columns)
+        if missing := fields.keys() - set(self.names):
             raise ValueError(f"{table.name} has no columns for {sorted(missing)}")
         self._record = record
         changes = {name: _changes(hint) for name, hint in get_type_hints(record).items()}
-        self._loads = [(name, changes[name][0]) for name in self.names if changes[name][0] is not None]
+        self._loads = [(name, load) for name in self.names if (load := changes[name][0]) is not None]
         self._changes = changes
 
     def load(self, row: Sequence[Any], **more: Any) -> T:
         """The record of a row that begins with ``columns``; ``more`` are fields from elsewhere."""
         values = dict(zip(self.names, row, strict=False))
         for name, change in self._loads:
-            assert change is not None
             values[name] = change(values[name])
         return self._record(**values, **more)
 
