@@ -19,7 +19,7 @@ from doorward.simulate.neighbourhood_plan import Home
 from doorward.simulate.tour.callback import Callback
 from doorward.simulate.tour.evidence import Trace, us_of
 from doorward.simulate.tour.neighbourhood import COMPANY, CONTROLLED, OTHER, TOUR
-from doorward.wire.steps import Step
+from doorward.wire.steps import Outcome, Step
 
 T = TypeVar("T")
 
@@ -115,12 +115,12 @@ class Stage:
 
         def look() -> StepRecord | None:
             rows = asyncio.run(journal(self.utility.database, message))
-            return next((row for row in rows if row.step in steps), None)
+            return next((row for row in rows if row.step in steps and row.outcome == Outcome.REFUSED), None)
 
         row = self.until(look, RECORD_WAIT_S_MAX)
         if row is None:
-            return 0, f"the CCS's journal has no {' or '.join(steps)} for {message}"
-        return row.at_us, "" if row.outcome == "refused" else f"it was {row.outcome}"
+            return 0, f"the CCS's journal has no refusal at {' or '.join(steps)} for {message}"
+        return row.at_us, ""
 
     def withdraw(self, party: str, service_point: str) -> None:
         """The customer withdraws: the permission is not in the utility's file any more, and that is applied."""
