@@ -167,7 +167,7 @@ class CcsApp:
         self._build_way()
         await self._serve(listening)
         await self.upkeep.partitions()
-        await self.store.listen(self._heard)
+        await self.store.listen(self.journey.heard)
         self._keep(self.upkeep.run, self.journey.pushing.run, self._watch_catalogue, self._watch_gateways)
 
     def _open_keys(self) -> None:
@@ -313,6 +313,8 @@ class CcsApp:
             await self.journey.asks.drained()
         if self._of("attempts"):
             await self.attempts.drained()
+        if self._started and self.settings.is_shared:
+            await self.upkeep.leave()
         if self._of("link"):
             await self.link.stop()
         if self._of("notifier"):
@@ -337,11 +339,6 @@ class CcsApp:
         done, _ = await asyncio.wait(self._duties, return_when=asyncio.FIRST_COMPLETED)
         for duty in done:
             duty.result()
-
-    def _heard(self, channel: str, payload: str) -> None:
-        """Another worker took what somebody here waits for."""
-        if channel == f"ended.{self._worker}":
-            self.journey.waiters.tell(payload.split())
 
     async def _ready(self) -> str:
         if self._stopping or not self._started:

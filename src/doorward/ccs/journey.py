@@ -45,6 +45,10 @@ log = structlog.get_logger(__name__)
 
 CLASS_ANY = 1_000
 HINT_IDS_MAX = 100
+READY = "ready"
+"""Channel of the hint that something was accepted for gateways that another worker serves."""
+HELLO_WAIT_S = 1.0
+"""How long a gateway that is there may take to say hello. One that another worker served does not say it again."""
 
 Standing = Entry | Declined | Accepted
 
@@ -103,6 +107,8 @@ class Journey:
         self._ready: Gatherer[str, None] = Gatherer(self._dispatch, **bounds)
         self._frames: Gatherer[Frame, None] = Gatherer(self._take, **bounds)
         self._fetches: Gatherer[Fetch, Request] = Gatherer(self._hand_over, **bounds)
+        self._elsewhere: Gatherer[str, None] = Gatherer(self._call_owners, **bounds)
+        self._silent: Gatherer[str, None] = Gatherer(self._greet_silent, **bounds)
 
     # ==== the way out ================================================================================
     # S1.01, S2.03: a third party asks. The doors put what they received into ``asks``.
@@ -114,7 +120,10 @@ class Journey:
         except CommitUnsure:
             # Whether it went in is seen by its ids when it is tried once more.
             standing, told = await self.store.write(lambda books: self._decide(books, batch))
-        self.dispatch_to({each.request.gateway for each in standing if isinstance(each, Entry)})
+        gateways = {each.request.gateway for each in standing if isinstance(each, Entry)}
+        self.dispatch_to(gateways)
+        for gateway in gateways - self.switchboard.greeted_among(gateways):
+            self._elsewhere.tell(gateway)
         if told:
             self.pushing.look()
         return [Accepted(each.request, each.ticket) if isinstance(each, Entry) else each for each in standing]
@@ -176,6 +185,20 @@ class Journey:
         for gateway in self.switchboard.ready(gateways):
             self._ready.tell(gateway)
 
+    async def _call_owners(self, gateways: list[str]) -> list[Exception | None]:
+        """Tell whoever serves these gateways that something is ready; a lossy word after the commit."""
+        named = sorted(set(gateways))
+        for first in range(0, len(named), HINT_IDS_MAX):
+            await self.store.hint(READY, " ".join(named[first : first + HINT_IDS_MAX]))
+        return [None] * len(gateways)
+
+    def heard(self, channel: str, payload: str) -> None:
+        """A worker's hint: what was waited for here has ended, or something is ready for a gateway."""
+        if channel == READY:
+            self.dispatch_to(payload.split())
+        elif channel == f"ended.{self._claim().worker}":
+            self.waiters.tell(payload.split())
+
     async def _dispatch(self, gateways: list[str]) -> list[Exception | None]:
         """S1.04b, S1.05, S2.06: SENT is durable, under our lease, before anything is published."""
         ready = self.switchboard.ready(set(gateways))
@@ -220,8 +243,21 @@ class Journey:
 
     def presence(self, gateway: str, connected: bool) -> None:
         """A gateway connected or went away; called by the link."""
-        if not connected:
+        if connected:
+            asyncio.get_running_loop().call_later(HELLO_WAIT_S, self._still_silent, gateway)
+        else:
             self.switchboard.lost(gateway)
+
+    def _still_silent(self, gateway: str) -> None:
+        if gateway in self.link.connected() and not self.switchboard.greeted_among({gateway}):
+            self._silent.tell(gateway)
+
+    async def _greet_silent(self, gateways: list[str]) -> list[Exception | None]:
+        """Greet gateways that were connected before we served them."""
+        await self._learn(set(gateways))
+        for gateway in sorted(set(gateways)):
+            await self.greet(gateway)
+        return [None] * len(gateways)
 
     async def _take(self, frames: list[Frame]) -> list[Exception | None]:
         """S1.15, S2.16: effects and the frames' marks in one transaction; only then acknowledge."""

@@ -297,3 +297,11 @@ class Upkeep:
         if changed:
             await self.journey.link.own(held)
         return False
+
+    async def leave(self) -> None:
+        """Give up what this worker owns, so that others need not wait until its word has run out."""
+        now_us = self.journey.clock.now_us()
+        worker = self.ownership.worker
+        await self.journey.store.write(lambda books: books.beat(worker, now_us, now_us))
+        await self.journey.store.write(lambda books: books.take_leases(worker, (), now_us, now_us))
+        self.ownership.partitions = frozenset()

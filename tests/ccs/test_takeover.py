@@ -1,0 +1,74 @@
+"""What a worker does about gateways that another one served, and what it leaves behind."""
+
+import asyncio
+
+import pytest
+
+from doorward.ccs import journey
+from doorward.wire.messages import Reconcile, Time
+from tests.ccs.town import READ, SECOND, Town, settle
+
+
+async def test_a_gateway_that_says_no_hello_is_greeted_and_then_served(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "HELLO_WAIT_S", 0.01)
+    town.restart()
+    await town.accepted(READ)
+    assert town.gateway.heard() == []
+
+    town.link.up.add("SPG-1")
+    town.journey.presence("SPG-1", True)
+    await asyncio.sleep(0.05)
+    await town.journey._silent.drained()
+    await settle(town.journey)
+
+    heard = town.gateway.heard()
+    assert isinstance(heard[0], Time)
+    assert [type(each) for each in heard].count(Reconcile) == 1
+    assert heard[-1].id  # type: ignore[union-attr]
+
+
+async def test_a_gateway_that_said_hello_is_not_greeted_twice(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "HELLO_WAIT_S", 0.01)
+    await town.gateway.disconnect()
+    await town.gateway.connect()
+    town.gateway.heard()
+    await asyncio.sleep(0.05)
+    await town.journey._silent.drained()
+
+    assert town.gateway.heard() == []
+
+
+async def test_who_serves_a_gateway_hears_at_once_of_what_another_worker_accepted(town: Town) -> None:
+    """Played by one store: the worker that accepts has no link, the other one has."""
+    heard: list[tuple[str, str]] = []
+    await town.store.listen(lambda channel, payload: heard.append((channel, payload)))
+    await town.gateway.disconnect()
+    await town.accepted(READ)
+    await town.journey._elsewhere.drained()
+    await asyncio.sleep(0)
+
+    assert heard == [("ready", "SPG-1")]
+    await town.gateway.connect()
+    town.gateway.heard()
+    await town.accepted(READ)
+    town.journey.heard("ready", "SPG-1 SPG-9")
+    await settle(town.journey)
+    assert len(heard) == 1
+
+
+async def test_a_worker_that_leaves_gives_up_its_partitions_at_once(town: Town) -> None:
+    await town.upkeep.leave()
+    now_us = town.clock.now_us()
+    living = await town.store.write(lambda books: books.beat("w-2", now_us, now_us + SECOND))
+    _, held = await town.store.write(
+        lambda books: books.take_leases("w-2", range(256), now_us, now_us + SECOND)
+    )
+
+    assert living == ["w-2"]
+    assert len(held) == 256
+    await town.accepted(READ)
+    assert town.gateway.commands() == []
