@@ -35,7 +35,7 @@ from doorward.simulate.bench.town import HOST, Builder, Market, Town, Trader
 from doorward.simulate.services import Mosquitto, Postgresql, Server, free_port, running, workplace
 from doorward.wire.enrolment import LinkAddress
 
-READY_WAIT_S_MAX = 30.0
+READY_WAIT_S_MAX = 60.0
 PHASE_WAIT_S_MAX = 120.0
 START_WAIT_S_MAX = 90.0
 POLL_S = 0.05
