@@ -1,10 +1,7 @@
 """``doorward spg``: run a gateway, enrol it, and read its journal."""
 
 import asyncio
-import random
-import signal
 import sqlite3
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,9 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from doorward.cli.logs import set_up_logs
-from doorward.spg.app import STORE_FILE, enrolled, open_store
-from doorward.spg.engines.identity import EnrolmentFailed, Identity, enrol, load
-from doorward.spg.engines.store import SqliteBooks
+from doorward.spg.engines.store import STORE_FILE, SqliteBooks
 from doorward.spg.rules.facts import JournalRow
 from doorward.spg.settings import GatewaySettings
 from doorward.wire.times import to_rfc3339
@@ -42,50 +37,16 @@ def spg(
         return
     settings = _settings(dir)
     set_up_logs(settings.log_level, settings.log_json)
+    from doorward.cli import running_gateway  # its drivers are slow to load, and the journal needs none
+    from doorward.spg.engines.identity import EnrolmentFailed
+
     try:
         settings.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        asyncio.run(_run(settings, enrol_code, ccs))
+        asyncio.run(running_gateway.run(settings, enrol_code, ccs))
     except EnrolmentFailed as failed:
         _fail(str(failed))
     except (ValueError, OSError) as error:
         _fail(f"{settings.dir}: {error}")
-
-
-async def _run(settings: GatewaySettings, code: str, ccs: str) -> None:
-    identity = await _identity(settings.dir, code, ccs)
-    stopped = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
-    store = open_store(settings.dir)
-    try:
-        gateway = enrolled(settings, identity, store)
-        await gateway.start()
-        typer.echo(f"gateway {identity.gateway} runs; its link is {', '.join(identity.link.urls)}")
-        ending = asyncio.create_task(stopped.wait())
-        failing = asyncio.create_task(gateway.wait())
-        try:
-            await asyncio.wait((ending, failing), return_when=asyncio.FIRST_COMPLETED)
-            if failing.done():
-                failing.result()
-        finally:
-            ending.cancel()
-            failing.cancel()
-            with suppress(asyncio.CancelledError):
-                await failing
-            await gateway.stop()
-    finally:
-        await store.close()
-
-
-async def _identity(directory: Path, code: str, ccs: str) -> Identity:
-    identity = load(directory)
-    if identity is not None:
-        return identity
-    if not (code and ccs):
-        raise EnrolmentFailed(
-            f"{directory} holds no identity: enrol with --enrol CODE --ccs https://host:port"
-        )
-    return await enrol(directory, ccs, code, random.SystemRandom())
 
 
 @app.command()

@@ -48,6 +48,11 @@ class Process:
         if self.child.poll() is not None:
             raise DidNotStart(f"{self.name} ended with {self.child.returncode}:\n{tail(self.log)}")
 
+    def ask_to_stop(self) -> None:
+        """Tell it to end, and do not wait."""
+        if self.child.poll() is None:
+            self.child.terminate()
+
     def stop(self) -> None:
         """End it, kindly first; idempotent."""
         if self.child.poll() is None:
@@ -167,7 +172,9 @@ class LocalUtility:
         self._wait_equipment(equipment)
 
     def stop(self) -> None:
-        """End everything that was started, in the reverse order; idempotent."""
+        """End everything that was started, all at once; what they need goes last. Idempotent."""
+        for process in self.processes.values():
+            process.ask_to_stop()
         for process in reversed(list(self.processes.values())):
             process.stop()
         self.processes.clear()

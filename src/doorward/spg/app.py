@@ -15,6 +15,7 @@ from doorward.spg.engines.hands import AdapterHands
 from doorward.spg.engines.identity import Identity, credentials
 from doorward.spg.engines.outbox import Outbox
 from doorward.spg.engines.sqlite import SqliteStore
+from doorward.spg.engines.store import STORE_FILE
 from doorward.spg.engines.uplink_mqtt import MqttUplink
 from doorward.spg.engines.uplink_websocket import WebSocketUplink
 from doorward.spg.han.modbus import ModbusAdapter
@@ -30,7 +31,6 @@ from doorward.wire.messages import Up
 log = logging.getLogger(__name__)
 
 SOFTWARE = f"doorward/{__version__}"
-STORE_FILE = "gateway.sqlite"
 HAN_CALL_S_MAX = 30.0
 STOP_WAIT_S_MAX = 5.0
 

@@ -59,6 +59,7 @@ def limits_charging(line: Line, watts: float) -> bool:
 def scenario_2(stage: Stage) -> Chapter:
     """Play it; every step is read from what was written down, for each of the controls."""
     home = CONTROLLED
+    stage.await_chargers()
     first = stage.trace(ask.read_home(home.service_point), home)
     traces = [stage.trace(control.ask, home) for control in CONTROLS]
     powers = [_settled(stage, control) for control in CONTROLS]

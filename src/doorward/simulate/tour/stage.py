@@ -48,7 +48,7 @@ class Stage:
         self.started_us = 0
 
     def start(self) -> None:
-        """Start all processes, register the endpoints, wait for the chargers.
+        """Start all processes and register the endpoints.
 
         Raises ``DidNotStart`` or a :class:`~doorward.client.errors.DoorwardError`.
         """
@@ -60,7 +60,6 @@ class Stage:
             self.clients[party] = client
             self.callbacks[party] = Callback(credentials)
             self.callbacks[party].start(client)
-        self._await_homes()
 
     def stop(self) -> None:
         """End everything; idempotent."""
@@ -155,7 +154,7 @@ class Stage:
 
         return self.until(look, wait_s) or client.get(request)
 
-    def _await_homes(self) -> None:
+    def await_chargers(self) -> None:
         """Chargers connect by themselves; the third party is told by a notice of the device."""
         chargers = {each.id for each in CONTROLLED.equipment if each.protocol != "modbus"}
 

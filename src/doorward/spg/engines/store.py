@@ -11,6 +11,9 @@ from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Intent, Jour
 from doorward.wire.grants import GrantDocument
 from doorward.wire.messages import Command, ProvisionedDevice, Result, Up
 
+STORE_FILE = "gateway.sqlite"
+"""In the gateway's directory."""
+
 MIGRATIONS = (
     """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
