@@ -1,9 +1,13 @@
-"""Files that are whole or not there: written beside, synced, renamed."""
+"""Files that are whole or not there: written beside, synced, renamed; and a lock between processes."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 OWNER_ONLY = 0o600
+LOCK_FILE = ".lock"
 
 
 def write_atomically(path: Path, data: bytes, mode: int = OWNER_ONLY) -> None:
@@ -18,6 +22,22 @@ def write_atomically(path: Path, data: bytes, mode: int = OWNER_ONLY) -> None:
         os.fsync(descriptor)
     os.replace(beside, path)
     _sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """Keep other processes out of ``directory`` for a moment; it is made if it is not there.
+
+    Look again inside whether a file is missing: another process may have made it. The end of a process lets
+    go of it. Raises ``OSError``.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

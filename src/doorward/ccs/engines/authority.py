@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from doorward.kit.files import write_atomically
+from doorward.kit.files import one_at_a_time, write_atomically
 from doorward.kit.tls import Credentials
 from doorward.wire.enrolment import WORKER_PREFIX, certificate_fingerprint, csr_key, is_gateway_id
 
@@ -47,7 +47,7 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
 class CertificateAuthority:
     """Signs certificates with the key in ``directory``, which it makes at first use.
 
-    ``now_us`` is the clock. Not for several processes at first use: let one open it before the others.
+    ``now_us`` is the clock.
     """
 
     def __init__(self, directory: Path, now_us: Callable[[], int], validity: Validity | None = None) -> None:
@@ -55,10 +55,11 @@ class CertificateAuthority:
         self._now_us = now_us
         self._validity = validity or Validity()
         key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
-        if not certificate_file.exists():
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_atomically(key_file, _key_pem(key))
-            write_atomically(certificate_file, self._root(key).public_bytes(Encoding.PEM), PUBLIC_FILE)
+        with one_at_a_time(directory):
+            if not certificate_file.exists():
+                key = ec.generate_private_key(ec.SECP256R1())
+                write_atomically(key_file, _key_pem(key))
+                write_atomically(certificate_file, self._root(key).public_bytes(Encoding.PEM), PUBLIC_FILE)
         loaded = load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{key_file} is not an elliptic-curve key")
@@ -190,11 +191,12 @@ class CertificateAuthority:
 
     def _keep(self, name: str, names: list[x509.GeneralName], usage: x509.ObjectIdentifier) -> Credentials:
         kept = Credentials(self._directory / f"{name}.pem", self._directory / f"{name}.key", self.pem)
-        if not self._still_good(kept, names):
-            key = ec.generate_private_key(ec.SECP256R1())
-            certificate = self._issue(key.public_key(), name, names, usage, self._validity.server_days)
-            write_atomically(kept.key, _key_pem(key))
-            write_atomically(kept.certificate, certificate.public_bytes(Encoding.PEM), PUBLIC_FILE)
+        with one_at_a_time(self._directory):
+            if not self._still_good(kept, names):
+                key = ec.generate_private_key(ec.SECP256R1())
+                certificate = self._issue(key.public_key(), name, names, usage, self._validity.server_days)
+                write_atomically(kept.key, _key_pem(key))
+                write_atomically(kept.certificate, certificate.public_bytes(Encoding.PEM), PUBLIC_FILE)
         return kept
 
     def _still_good(self, kept: Credentials, names: list[x509.GeneralName]) -> bool:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from doorward.kit.files import write_atomically
+from doorward.kit.files import one_at_a_time, write_atomically
 from doorward.wire.enrolment import PIN_DIGITS
 from doorward.wire.signatures import public_jwk, sign
 
@@ -24,9 +24,10 @@ class LocalConsentAuthority:
 
     def __init__(self, directory: Path) -> None:
         path = directory / "consent.key"
-        if not path.exists():
-            fresh = Ed25519PrivateKey.generate()
-            write_atomically(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        with one_at_a_time(directory):
+            if not path.exists():
+                fresh = Ed25519PrivateKey.generate()
+                write_atomically(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         key = load_pem_private_key(path.read_bytes(), None)
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError(f"{path} is not an Ed25519 key")

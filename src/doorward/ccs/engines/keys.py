@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from doorward.kit.files import write_atomically
+from doorward.kit.files import one_at_a_time, write_atomically
 from doorward.wire.signatures import public_jwk
 
 LINK_KEY_BYTES = 32
@@ -43,14 +43,14 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
 def load_keys(directory: Path, rng: random.Random) -> Keys:
     """Return the keys of ``directory``; what is missing is made.
 
-    Not for several processes at first use: let one open it before the others. Raises ``ValueError`` for a
-    file that is no such key.
+    Raises ``ValueError`` for a file that is no such key.
     """
-    return Keys(
-        link=_link_key(directory / "link.key", rng),
-        token=_signing_key(directory / "token.key"),
-        webhook=_signing_key(directory / "webhook.key"),
-    )
+    with one_at_a_time(directory):
+        return Keys(
+            link=_link_key(directory / "link.key", rng),
+            token=_signing_key(directory / "token.key"),
+            webhook=_signing_key(directory / "webhook.key"),
+        )
 
 
 def _link_key(path: Path, rng: random.Random) -> bytes:
