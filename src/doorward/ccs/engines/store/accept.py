@@ -52,7 +52,8 @@ def pack(times_us: Sequence[int]) -> tuple[int, bytes]:
         return 0, b""
     base = times_us[0]
     offsets = array("I", [(at - base) // MS for at in times_us])
-    if base % MS or sum(times_us) != base * len(times_us) + MS * sum(offsets):  # remainders are never negative
+    # Remainders are never negative: the sums agree only if there are none.
+    if base % MS or sum(times_us) != base * len(times_us) + MS * sum(offsets):
         raise ValueError("charge times are whole milliseconds")
     if sys.byteorder == "big":
         offsets.byteswap()
