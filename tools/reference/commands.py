@@ -1,7 +1,6 @@
 """commands.md: what ``doorward`` does at a terminal."""
 
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,10 +22,7 @@ def commands_page() -> str:
 
 def command_lines(name: str) -> Iterator[str]:
     """Yield the section of a command and of those below it."""
-    module = COMMANDS[name][0]
-    if importlib.util.find_spec(module) is None:
-        return
-    command: Any = typer.main.get_command(importlib.import_module(module).app)
+    command: Any = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
     yield from one_command(f"doorward {name}", command, "##")
     for below, each in getattr(command, "commands", {}).items():
         yield from one_command(f"doorward {name} {below}", each, "###")
