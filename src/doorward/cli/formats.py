@@ -15,7 +15,7 @@ from doorward.ccs.engines.opening import open_store
 from doorward.ccs.ports import Store
 from doorward.ccs.rules.facts import FormatRow
 from doorward.ccs.rules.formats import check_format
-from doorward.ccs.settings import SQLITE_FILE
+from doorward.ccs.settings import PREFIX, SQLITE_FILE
 from doorward.kit.clock import SlewingClock
 from doorward.wire.reasons import Refused
 
@@ -23,14 +23,16 @@ app = typer.Typer(help="List, add and retire message formats.", no_args_is_help=
 
 R = TypeVar("R")
 
-Dir = Annotated[Path, typer.Option("--dir", help="The CCS's data directory.")]
+PLACE = Path("doorward-data")
+
+Dir = Annotated[Path, typer.Option("--dir", envvar=f"{PREFIX}DATA_DIR", help="The CCS's data directory.")]
 Database = Annotated[
-    str, typer.Option("--database", envvar="DOORWARD_DATABASE", help="sqlite:///path or postgresql://…")
+    str, typer.Option("--database", envvar=f"{PREFIX}DATABASE", help="sqlite:///path or postgresql://…")
 ]
 
 
 @app.command("list")
-def list_(dir: Dir = Path("ccs"), database: Database = "") -> None:
+def list_(dir: Dir = PLACE, database: Database = "") -> None:
     """List all formats, active and retired."""
     rows = _run(dir, database, _rows)
     table = Table("format", "for", "state", "title", box=None)
@@ -45,7 +47,7 @@ def list_(dir: Dir = Path("ccs"), database: Database = "") -> None:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(help="The format as JSON.", exists=True, dir_okay=False)],
-    dir: Dir = Path("ccs"),
+    dir: Dir = PLACE,
     database: Database = "",
 ) -> None:
     """Add a format, or bring a retired one back. A running CCS takes it within seconds."""
@@ -66,7 +68,7 @@ def add(
 @app.command()
 def retire(
     format: Annotated[str, typer.Argument(help="name/version, as thermostat.setpoint/1")],
-    dir: Dir = Path("ccs"),
+    dir: Dir = PLACE,
     database: Database = "",
 ) -> None:
     """Retire a format: requests that name it are refused from then on."""
