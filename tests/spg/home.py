@@ -201,6 +201,10 @@ class Killed(BaseException):
     """Never caught by the gateway: what a killed process would not see either."""
 
 
+COMMIT_S = 0.06
+"""A commit takes longer than a device's answer, so that whoever does not wait for it is found out."""
+
+
 class MortalStore:
     """The real store; after so many commits the process is dead, just before or just after the commit."""
 
@@ -213,6 +217,7 @@ class MortalStore:
 
     async def write(self, step: Callable[[Books], R]) -> R:
         await self._alive()
+        await asyncio.sleep(COMMIT_S)
         self.commits += 1
         if self.commits == self._die_at:
             if self._after:
@@ -312,6 +317,7 @@ class Home:
         await self.settle(until=starting.done)
         if starting.done():
             starting.result()
+        await self.settle(0.2)
         return self
 
     def kill(self) -> None:
@@ -414,7 +420,7 @@ class Home:
     async def greet(self, **changes: Any) -> None:
         """What the CCS tells a gateway that connects: time, devices, the grant of ``PARTY``."""
         await self.tell(self.time(), self.provision(), self.push(self.document(**changes)))
-        await self.settle(0.1)
+        await self.settle(0.3)
 
     def command(
         self, operation: Operation, device: str = "pump", body: object = None, **changes: Any

@@ -78,7 +78,8 @@ async def test_stopping_lets_what_runs_end(tmp_path: Path) -> None:
     await home.greet()
     asked = home.command(Operation.TURN_OFF)
     await home.tell(asked)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
+    assert home.adapter.acts == []
     await home.app.stop()
     assert home.adapter.acts_of(asked.id) == ["turn_off"]
     state = await home.store.inner.read(lambda books: books.seen({asked.id}, set())[0][asked.id].state)

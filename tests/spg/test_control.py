@@ -200,6 +200,40 @@ async def test_an_override_at_the_last_moment_keeps_the_device_from_being_told(t
 
 
 @in_virtual_time
+async def test_an_override_that_a_reading_shows_keeps_a_release_that_waits_from_being_written(
+    tmp_path: Path,
+) -> None:
+    home = await ready(tmp_path)
+    done = await home.ask(Operation.LIMIT, body={"watts": 500})
+    home.adapter.things["pump"].overridden = True
+    home.adapter.things["pump"].settings["limit"] = 800
+    await home.tell(home.command(Operation.READ))
+    await home.sleep(0.07)
+    await home.tell(Cancel(id=done.id))
+    await home.settle(3)
+    assert [act[2] for act in home.adapter.acts] == ["limit"]
+    released = [r.reason for r in home.receipts(done.id) if r.step is Step.RELEASED]
+    assert released == [Reason.CUSTOMER_OVERRIDE], "told once"
+
+
+@in_virtual_time
+async def test_an_override_at_the_last_moment_ends_what_ran_before_too(tmp_path: Path) -> None:
+    home = await ready(tmp_path)
+    await home.ask(Operation.LIMIT, body={"watts": 500})
+    calls = home.adapter.calls
+    command = home.command(Operation.LIMIT, body={"watts": 300})
+    await home.tell(command)
+    await home.settle(1, until=lambda: home.adapter.calls == calls + 2)
+    await home.adapter.say("pump", "override")
+    await home.settle(2)
+    await home.adapter.say("pump", "override_ended")
+    await home.sleep(5 * 3600)
+    assert home.results(command.id)[-1].reason is Reason.CUSTOMER_OVERRIDE
+    assert [act[2] for act in home.adapter.acts] == ["limit"]
+    assert home.app.desk.house.controls == {}
+
+
+@in_virtual_time
 async def test_an_override_ended_lets_controls_in_again(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     await home.adapter.say("pump", "opt_out")

@@ -426,7 +426,7 @@ class Acting:
     async def _not_told(self, entry: Entry, acts: list[Act], refused: Refused) -> None:
         """Something changed at the last moment: nothing was told, and what ran before goes on."""
         page = self.desk.page()
-        _put_back(acts, page)
+        _put_back(acts, self.desk.house.overridden, page)
         await self._finish(entry, state_of(refused), reason=refused.reason, detail=refused.detail, page=page)
 
     async def _tell_one(self, act: Act) -> Did:
@@ -735,9 +735,10 @@ def total_power_w(readings: Sequence[Reading], devices: dict[str, ProvisionedDev
     return round(sum(reading.power_w for reading in meters or readings), 1)
 
 
-def _put_back(acts: list[Act], page: Page) -> None:
+def _put_back(acts: list[Act], overridden: Collection[str], page: Page) -> None:
+    """What ran before goes on, but where somebody at home has ended it."""
     for act in acts:
-        if act.running is not None:
+        if act.running is not None and act.device.id not in overridden:
             page.controls.append(act.running)
         else:
             page.dropped.append(act.device.id)

@@ -30,6 +30,7 @@ class LettingGo:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self._going: set[str] = set()
+        self._dropping: dict[str, asyncio.Event] = {}
 
     def due(self, now_us: int) -> None:
         """Let go of every control whose end has come."""
@@ -109,6 +110,12 @@ class LettingGo:
         await self._drop(control, "asked by the service" if command is not None else "")
 
     async def _drop(self, control: Control, detail: str) -> None:
+        """The control is over: recorded and told once, whoever notices first."""
+        under_way = self._dropping.get(control.device)
+        if under_way is not None:
+            await under_way.wait()
+            return
+        dropped = self._dropping[control.device] = asyncio.Event()
         page = self.desk.page()
         page.dropped = [control.device]
         reason = self.desk.house.why_ended(control, page.now_us)
@@ -117,7 +124,11 @@ class LettingGo:
         detail = detail or (SENTENCES[reason] if reason else "its time was over")
         page.receipt(control.id, Step.RELEASED, page.now_us, reason=reason, detail=detail)
         self._note(page, Step.RELEASED.value, control, reason=reason, detail=detail)
-        await self.desk.commit_surely(page)
+        try:
+            await self.desk.commit_surely(page)
+        finally:
+            del self._dropping[control.device]
+            dropped.set()
 
     async def _try_later(self, control: Control, fault: DeviceFault) -> None:
         """A device that cannot be let go now is tried again with growing pauses, and in the end reported."""
