@@ -183,7 +183,7 @@ async def test_the_25th_message_in_an_hour_is_refused_and_warned_about(bright: P
 
 
 @pytest.mark.req("N02")
-async def test_a_worker_that_stops_and_one_that_is_killed_refuse_nobody(
+async def test_a_worker_that_stops_refuses_nobody_and_another_takes_over(
     utility: LocalUtility, client: aiohttp.ClientSession, bright: Party
 ) -> None:
     if utility.engines != ("postgresql", "mqtt"):

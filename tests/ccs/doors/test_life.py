@@ -4,7 +4,9 @@ import asyncio
 import os
 import random
 import signal
+import ssl
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from doorward.ccs.app import CcsApp
+from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.settings import CcsSettings, read_settings
 from tests.ccs.doors.service import Service, settings_in, started
 
@@ -53,6 +56,21 @@ async def test_it_starts_again_on_the_same_books_with_the_same_keys(tmp_path: Pa
     assert second.authority.fingerprint == authority
     for name in ("link.key", "token.key", "webhook.key"):
         assert (tmp_path / "keys" / name).stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_api_speaks_https_with_a_certificate(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path / "ca", lambda: time.time_ns() // 1000)
+    server = authority.server("api", ["127.0.0.1"])
+    app = await started(tmp_path / "ccs", tls_certificate=server.certificate, tls_key=server.key)
+    trusting = ssl.create_default_context(cadata=authority.pem)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client:
+        service = Service(app, client)
+        await service.build()
+        reply = await service.post()
+    await app.stop()
+
+    assert app.url.startswith("https://")
+    assert reply.status == 202
 
 
 async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:

@@ -123,6 +123,14 @@ async def test_who_guesses_is_locked_out_and_others_are_not(service: Service) ->
     assert other.status == 200
 
 
+async def test_who_guesses_many_names_from_one_address_is_slowed_down(service: Service) -> None:
+    guesses = [ask(service, client_id=f"guess-{number}", client_secret="guess") for number in range(60)]
+    replies = [await guess for guess in guesses]
+
+    assert replies[0].status == 401
+    assert any(reply.status == 429 and reply.reason == "rate-limited" for reply in replies)
+
+
 async def test_a_form_with_a_field_twice_or_of_another_kind_is_refused(service: Service) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     twice = await service.call(

@@ -205,7 +205,9 @@ def build_rest(parts: Parts) -> FastAPI:
     """Return the application behind everything that is not hot."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="Doorward", version=__version__)
     app.include_router(
-        oauth_router(parts.desk, parts.attempts, parts.issuer, parts.token_keys, parts.webhook_keys)
+        oauth_router(
+            parts.desk, parts.attempts, parts.meter, parts.issuer, parts.token_keys, parts.webhook_keys
+        )
     )
     app.include_router(catalogue_router(parts.reading))
     app.include_router(events_router(parts.reading))

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from doorward.ccs.attempts import Attempts
 from doorward.ccs.doors.api.call import Call
+from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.tokens import ALGORITHMS, Attempt, Issued, OAuthRefused, TokenDesk, as_refusal
 
 FORM_BYTES_MAX = 16 * 1024
@@ -48,15 +49,21 @@ def _form_body(schema: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+_JSON_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/OAuthError"}}}
+
+
 def _error(description: str) -> dict[str, object]:
-    schema = {"$ref": "#/components/schemas/OAuthError"}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": _JSON_ERROR}
 
 
+_BUSY = "Too many failed attempts; `Retry-After` says when to come again."
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _ERRORS: dict[int | str, dict[str, object]] = {
     400: _error("The request is wrong (RFC 6749 §5.2)."),
     401: _error("The client did not prove who it is."),
-    429: _error("Too many failed attempts; `Retry-After` says when to come again."),
+    413: {"description": "The form is too large.", "content": _PROBLEM},
+    429: _error(_BUSY) | {"content": _JSON_ERROR | _PROBLEM},
+    503: {"description": "Too much at once; come again.", "content": _PROBLEM},
 }
 _TOKEN = {
     "description": "An access token (a JWT after RFC 9068).",
@@ -67,6 +74,7 @@ _TOKEN = {
 def oauth_router(
     desk: TokenDesk,
     attempts: Attempts,
+    meter: CallMeter,
     issuer: str,
     keys: dict[str, dict[str, str]],
     webhook_keys: dict[str, dict[str, str]],
@@ -91,7 +99,7 @@ def oauth_router(
             attempt = attempt_of(request, form, source)
             return _issued(await desk.issue(attempt, form.get("scope", "")))
 
-        return await _answered(request, attempts, source, issue)
+        return await _answered(request, attempts, meter, source, issue)
 
     @router.post(
         "/oauth/revoke",
@@ -107,7 +115,7 @@ def oauth_router(
             await desk.revoke(attempt_of(request, form, source), form["token"])
             return Response(status_code=200)
 
-        return await _answered(request, attempts, source, let_go)
+        return await _answered(request, attempts, meter, source, let_go)
 
     @router.get("/.well-known/oauth-authorization-server")
     async def metadata() -> Response:
@@ -138,14 +146,21 @@ Source = Annotated[str, Depends(_source)]
 async def _answered(
     request: Request,
     attempts: Attempts,
+    meter: CallMeter,
     source: str,
     act: Callable[[Form], Awaitable[Response]],
 ) -> Response:
-    """Read the form and act; a refusal is answered in OAuth's words, and goes on record."""
+    """Read the form and act; a refusal is answered in OAuth's words, and goes on record.
+
+    Raises ``rate-limited`` when too much from this address has failed: a check of a secret is dear.
+    """
     call: Call = request.scope["doorward.call"]
+    meter.require_source(source)
     try:
         return await act(await _form(call))
     except OAuthRefused as refused:
+        if refused.error == "invalid_client":
+            meter.failed(source)
         attempts.note(call.id, as_refusal(refused), source, refused.party)
         return _refused(refused)
 
