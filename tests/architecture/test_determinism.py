@@ -1,4 +1,4 @@
-"""Wall time and randomness come in by injection only (DESIGN: determinism), so that a run can be replayed."""
+"""Wall time and randomness come in by injection only, so that a run can be replayed."""
 
 import ast
 from collections.abc import Iterator

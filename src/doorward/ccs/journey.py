@@ -325,7 +325,7 @@ class Journey:
             await self.store.hint(f"ended.{worker}", " ".join(ids[:HINT_IDS_MAX]))
 
     async def greet(self, gateway: str) -> None:
-        """On connect: time → withdrawals → grants and leases → reconcile → only then dispatch (DESIGN §3)."""
+        """On connect: time → withdrawals → grants and leases → reconcile → only then dispatch."""
         messages = await self.store.read(lambda books: greeting(books, gateway, self.clock.now_us()))
         self.switchboard.post(gateway, *messages)
         self.switchboard.greeted(gateway)

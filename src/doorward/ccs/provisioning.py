@@ -18,7 +18,7 @@ RECONCILE_IDS_MAX = 2_000
 
 
 async def greeting(books: Books, gateway: str, now_us: int) -> list[Down]:
-    """Return what a gateway is told on connecting, in the fixed order of DESIGN §3."""
+    """Return what a gateway is told on connecting, in its fixed order."""
     desired = (await books.provisioned({gateway})).get(gateway)
     open_ids = await books.open_at(gateway)
     opened = await books.requests(open_ids[:RECONCILE_IDS_MAX])

@@ -1,4 +1,4 @@
-"""A flood of refusals must not become a flood of durable rows (DESIGN §4)."""
+"""A flood of refusals must not become a flood of durable rows."""
 
 from doorward.ccs.rules.facts import JournalRow, StepRecord
 from doorward.wire.reasons import Reason

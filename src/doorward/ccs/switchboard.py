@@ -15,7 +15,7 @@ from doorward.wire.messages import Down, FrameUp
 from doorward.wire.reasons import Reason, Refused
 
 REPLAY_WINDOW = 1024
-"""A counter this far below the highest is a late duplicate; further below it is a replay (DESIGN §3)."""
+"""A counter this far below the highest is a late duplicate; further below it is a replay."""
 
 
 @dataclass(slots=True)

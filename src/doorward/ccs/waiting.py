@@ -1,4 +1,4 @@
-"""Who waits for what: futures by request id, on the worker that accepted (DESIGN §3, several workers).
+"""Who waits for what: futures by request id, on the worker that accepted.
 
 Another worker's commit is a hint only; whoever waits also asks the books once a second.
 """

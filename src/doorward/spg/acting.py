@@ -1,6 +1,6 @@
 """Carrying requests out: read, or hold the device, re-check, store the intent, tell it, and read back.
 
-What the device was told is decided by reading back, never assumed (DESIGN §4). What was begun and not
+What the device was told is decided by reading back, never assumed. What was begun and not
 proved is ``UNCONFIRMED``, and is not done again.
 """
 
@@ -630,7 +630,7 @@ class Acting:
     # --- letting go by request -------------------------------------------------------------------------
 
     async def _release(self, entry: Entry) -> None:
-        """The service lets go of what it set. It needs no room in any limit of the home (DESIGN §5)."""
+        """The service lets go of what it set. It needs no room in any limit of the home."""
         command, house = entry.command, self.desk.house
         permits = self.recheck_release(entry)
         own = [

@@ -1,4 +1,4 @@
-"""Letting go: every control ends by itself, and what ends it needs no grant and costs no limit (DESIGN §4, §5).
+"""Letting go: every control ends by itself, and what ends it needs no grant and costs no limit.
 
 A resident's override ends a control without any further word to the device.
 """

@@ -1,7 +1,7 @@
 """Frames to bytes and back: 32 bytes of HMAC-SHA256, then JSON.
 
 The MAC is under the gateway's own key and covers the direction, so that neither a broker nor a
-reflected frame can pass for the other side (DESIGN §5). Size and depth are bounded before parsing.
+reflected frame can pass for the other side. Size and depth are bounded before parsing.
 """
 
 import hmac

@@ -3,7 +3,7 @@
 A code is ``DW1-<gateway>-<secret>-<authority>-<consent>``: the secret is 26 characters of base32 (128
 bits), the other two are the first 16 hex digits of the SHA-256 of the certificate authority's DER
 certificate and of the consent authority's raw public key. They reach the gateway in the code, by a way
-of its own, and not through the CCS (DESIGN §5).
+of its own, and not through the CCS.
 """
 
 import base64

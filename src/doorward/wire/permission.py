@@ -1,4 +1,4 @@
-"""Whether a grant covers a request: one rule, asked at the CCS and again at the gateway (DESIGN §1.2)."""
+"""Whether a grant covers a request: one rule, asked at the CCS and again at the gateway."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Where a webhook may go: the form of its URL, and the addresses behind its name (DESIGN §5).
+"""Where a webhook may go: the form of its URL, and the addresses behind its name.
 
 A third party chooses the URL, the CCS makes the connection: so whatever the utility's own network
 trusts must be out of reach. The lists are written out; Python's ``is_global`` is not a filter.

@@ -222,7 +222,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one message that one transaction explains: append-only (DESIGN §6).
+    """The steps of one message that one transaction explains: append-only.
 
     ``message`` is a UUIDv7 also for refused attempts that never became a request.
     """

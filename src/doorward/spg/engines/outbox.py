@@ -1,4 +1,4 @@
-"""The way up to the CCS: frames of what is ready, repeated until it is acknowledged (DESIGN §4).
+"""The way up to the CCS: frames of what is ready, repeated until it is acknowledged.
 
 The outbox itself is in the store. Here is a bounded window of it, who was sent when, and one timer.
 """

@@ -1,4 +1,4 @@
-"""Every check of a command at the gateway, in the order in which they are made (DESIGN §4, §5).
+"""Every check of a command at the gateway, in the order in which they are made.
 
 The CCS has made most of them already. They are made again here because the CCS may be wrong, stale,
 or in other hands.

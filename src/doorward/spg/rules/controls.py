@@ -39,7 +39,7 @@ def until_of(command: Command, start_us: int, policy: Policy) -> int:
 def end_room_us(start_us: int, until_us: int, hours_max: float | None, policy: Policy) -> int:
     """Return within what time after ``until_us`` the gateway lets go at random, inside the customer's bound.
 
-    All homes that end a control at the same minute must not come back at the same second (DESIGN §5).
+    All homes that end a control at the same minute must not come back at the same second.
     """
     room = min(policy.end_spread_us_max, int((until_us - start_us) * policy.end_spread_share_max))
     if hours_max is not None:

@@ -1,4 +1,4 @@
-"""The limits again, over the charge times that messages carry (DESIGN §4: any subset of a valid log is valid)."""
+"""The limits again, over the charge times that messages carry (any subset of a valid log is valid)."""
 
 from collections.abc import Sequence
 

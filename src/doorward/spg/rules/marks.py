@@ -1,4 +1,4 @@
-"""Whether a frame is new, a duplicate, or a replay (DESIGN §3, "On the wire")."""
+"""Whether a frame is new, a duplicate, or a replay."""
 
 from doorward.spg.rules.facts import Mark
 from doorward.wire.reasons import Reason, Refused

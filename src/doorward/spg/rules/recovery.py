@@ -1,4 +1,4 @@
-"""What became of an intent whose result was lost in a crash. The gateway never does it again (DESIGN §4)."""
+"""What became of an intent whose result was lost in a crash. The gateway never does it again."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Unauthorised attempts, counted so that a flood of them is not a flood of rows (F25, F26, DESIGN §4)."""
+"""Unauthorised attempts, counted so that a flood of them is not a flood of rows (F25, F26)."""
 
 from typing import NamedTuple
 
