@@ -414,6 +414,11 @@ class CommitUnsure(Exception):
     answering. Raised by :meth:`Store.write`."""
 
 
+class StoreUnavailable(Exception):
+    """The database cannot be reached, or was lost before the commit: nothing was written; try again later.
+    Raised by both calls of :class:`Store`."""
+
+
 class StoreTooNew(Exception):
     """The database was migrated by a newer version of Doorward; this one must not touch it."""
 

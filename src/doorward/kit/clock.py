@@ -4,6 +4,7 @@ It advances by monotonic time from where it started and *slews* towards the wall
 clock never moves it back, and moves it forward by at most a bounded share of elapsed time.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,20 +22,23 @@ class Clock(Protocol):
 
 
 class SlewingClock:
-    """A clock over an injected wall and monotonic source (both in seconds)."""
+    """A clock over an injected wall and monotonic source (both in seconds). Threads may share it: a step
+    of the store asks it on the writer's thread."""
 
     def __init__(self, wall_s: Callable[[], float], monotonic_s: Callable[[], float]) -> None:
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
         self._mono = monotonic_s()
         self._now = wall_s()
+        self._lock = threading.Lock()
 
     def now_us(self) -> int:
         """Return UTC microseconds, monotonic, slewing towards the wall."""
-        mono = self._monotonic_s()
-        elapsed = mono - self._mono
-        self._mono = mono
-        ahead = self._wall_s() - (self._now + elapsed)
-        room = elapsed * SLEW_PER_S
-        self._now += elapsed + max(-room, min(room, ahead))
-        return int(self._now * US)
+        with self._lock:
+            mono = self._monotonic_s()
+            elapsed = mono - self._mono
+            self._mono = mono
+            ahead = self._wall_s() - (self._now + elapsed)
+            room = elapsed * SLEW_PER_S
+            self._now += elapsed + max(-room, min(room, ahead))
+            return int(self._now * US)

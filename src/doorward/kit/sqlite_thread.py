@@ -34,6 +34,10 @@ class CommitFailed(Exception):
     machine it may turn out to have reached the disk: look before you answer that it did not happen."""
 
 
+class NotBegun(Exception):
+    """The transaction could not begin (another process holds the file too long, the file is gone)."""
+
+
 class _Job:
     """One function, the future of its answer, and how it went."""
 
@@ -76,8 +80,7 @@ class _Session:
                 self.connection = self._connect()
             self.connection.execute(self._begin)
         except sqlite3.Error as error:
-            for job in jobs:
-                job.fail(error)
+            self._fail(jobs, NotBegun, error)
             return
         try:
             for job in jobs:
@@ -85,10 +88,13 @@ class _Session:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._abandon()
-            for job in jobs:
-                failed = CommitFailed(str(error))
-                failed.__cause__ = error
-                job.fail(failed)
+            self._fail(jobs, CommitFailed, error)
+
+    def _fail(self, jobs: list[_Job], kind: type[Exception], cause: sqlite3.Error) -> None:
+        for job in jobs:
+            failure = kind(str(cause))
+            failure.__cause__ = cause
+            job.fail(failure)
 
     def _run(self, connection: sqlite3.Connection, job: _Job) -> None:
         connection.execute("SAVEPOINT job")
@@ -250,8 +256,8 @@ class SqliteThread:
     async def write(self, fn: Callable[[sqlite3.Connection], R]) -> R:
         """Run ``fn`` in a transaction, commit durably, return its result.
 
-        Raises what ``fn`` raises (after rolling back), :class:`CommitFailed`, ``Overloaded``, or
-        ``sqlite3.OperationalError`` when another process holds the file too long."""
+        Raises what ``fn`` raises (after rolling back), :class:`NotBegun`, :class:`CommitFailed`, or
+        ``Overloaded``."""
         return await self._run(self._writer, fn)
 
     async def read(self, fn: Callable[[sqlite3.Connection], R]) -> R:

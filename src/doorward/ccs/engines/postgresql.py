@@ -13,7 +13,7 @@ from doorward.ccs.engines.sql import Batch, Flavour, Postgresql, Row, Statement
 from doorward.ccs.engines.store.base import DAY_US
 from doorward.ccs.engines.store.books import SqlBooks
 from doorward.ccs.engines.store.time import PARTITIONS_AHEAD_DAYS
-from doorward.ccs.ports import AllBooks, CommitUnsure
+from doorward.ccs.ports import AllBooks, CommitUnsure, StoreUnavailable
 from doorward.kit.clock import Clock
 
 R = TypeVar("R")
@@ -148,7 +148,7 @@ class PostgresqlStore:
             return await self._write_once(step)
 
     async def _write_once(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
-        async with self._writers.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
+        async with _reached(self._writers) as connection:
             transaction = connection.transaction()
             await transaction.start()
             try:
@@ -159,25 +159,22 @@ class PostgresqlStore:
                 raise
             try:
                 await transaction.commit()
-            except _LOST as error:
+            except (*_LOST, TimeoutError) as error:
                 raise CommitUnsure(f"the connection was lost in the commit: {error}") from error
             return result
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run a step on a connection that cannot write."""
         with self._call():
-            return await self._read(step)
-
-    async def _read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
-        async with self._readers.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
-            return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
+            async with _reached(self._readers) as connection:
+                return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
 
     async def hint(self, channel: str, payload: str) -> None:
         """Tell all workers; raise ``ValueError`` for a hint that is too long."""
         text = f"{channel} {payload}"
         if len(text.encode()) > HINT_BYTES_MAX:
             raise ValueError(f"a hint is at most {HINT_BYTES_MAX} bytes")
-        async with self._writers.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
+        async with _reached(self._writers) as connection:
             await connection.execute("SELECT pg_notify($1, $2)", HINTS, text)
 
     async def listen(self, heard: Callable[[str, str], None]) -> None:
@@ -220,6 +217,16 @@ class PostgresqlStore:
                 await self._listening
         await self._readers.close()
         await self._writers.close()
+
+
+@contextlib.asynccontextmanager
+async def _reached(pool: Any) -> AsyncIterator[Any]:
+    """A connection of a pool; whatever says that there is none, or that it broke, is one error."""
+    try:
+        async with pool.acquire(timeout=CONNECT_WAIT_S_MAX) as connection:
+            yield connection
+    except (*_LOST, TimeoutError) as error:
+        raise StoreUnavailable(f"the database cannot be reached: {error or type(error).__name__}") from error
 
 
 @contextlib.asynccontextmanager

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 from doorward.ccs.engines.migrations import migrate_sqlite
 from doorward.ccs.engines.sql import Batch, Flavour, Row, Sqlite, Statement
 from doorward.ccs.engines.store.books import SqlBooks
-from doorward.ccs.ports import AllBooks, CommitUnsure
+from doorward.ccs.ports import AllBooks, CommitUnsure, StoreUnavailable
 from doorward.kit.clock import Clock
-from doorward.kit.sqlite_thread import CommitFailed, SqliteThread
+from doorward.kit.sqlite_thread import CommitFailed, NotBegun, SqliteThread
 
 R = TypeVar("R")
 
@@ -94,10 +94,15 @@ class SqliteStore:
             return await self._thread.write(self._over(step))
         except CommitFailed as error:
             raise CommitUnsure(str(error)) from error
+        except NotBegun as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run a step that only reads."""
-        return await self._thread.read(self._over(step))
+        try:
+            return await self._thread.read(self._over(step))
+        except NotBegun as error:
+            raise StoreUnavailable(str(error)) from error
 
     def _over(self, step: "Callable[[AllBooks], Awaitable[R]]") -> "Callable[[sqlite3.Connection], R]":
         now_us = self._clock.now_us()
