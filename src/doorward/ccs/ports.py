@@ -147,6 +147,10 @@ class Books(Protocol):
         """Requests by id; ``lock`` takes row locks in sorted order."""
         ...
 
+    async def final_among(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids whose requests are final."""
+        ...
+
     async def update_requests(self, requests: Sequence[Request]) -> None:
         """Write everything that moves in a request (state, times, attempt, result, answer …)."""
         ...

@@ -125,13 +125,17 @@ class Pushing:
         return posts
 
     async def _facts(self, books: Books, events: list[Event], now_us: int) -> Facts:
-        parties = {event.party for event in events}
+        """Load what decides about the events that have somewhere to go; most third parties poll or wait."""
+        endpoints = await books.endpoints({event.party for event in events})
+        events = [event for event in events if endpoint_for(event, endpoints.get(event.party, []))]
+        if not events:
+            return Facts(parties={}, endpoints=endpoints, requests={}, places={}, grants={})
         requests = await books.requests({event.request for event in events if event.request})
         pairs = {pair_of(request) for request in requests.values()}
         pairs |= {(event.party, event.service_point) for event in events if event.kind in NOTICE_KINDS}
         return Facts(
-            parties=await books.parties(parties),
-            endpoints=await books.endpoints(parties),
+            parties=await books.parties({event.party for event in events}),
+            endpoints=endpoints,
             requests=requests,
             places=await books.places({place for _, place in pairs}, now_us),
             grants=await books.grants(pairs),

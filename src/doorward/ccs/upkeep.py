@@ -278,8 +278,7 @@ class Upkeep:
         """Hints may be lost: look once a second at what is waited for here."""
         keys = self.journey.waiters.keys()[:5_000]
         if keys:
-            found = await self.journey.store.read(lambda books: books.requests(keys))
-            self.journey.waiters.tell([request.id for request in found.values() if request.final_us])
+            self.journey.waiters.tell(await self.journey.store.read(lambda books: books.final_among(keys)))
         return False
 
     async def partitions(self) -> bool:

@@ -219,3 +219,10 @@ async def test_who_is_being_replaced_finds_out_when_the_new_lease_commits(rig: R
 
     _, old = await contend(rig, lambda books: books.take_leases("w-2", [1], later_us, later_us + S), sending)
     assert old == "lost"
+
+
+async def test_of_many_the_final_ones_are_told_apart(rig: Rig) -> None:
+    open_still, over, unknown = request(), request(state="DONE", final_us=NOW), request()
+    await put(rig, open_still, over)
+    asked = [open_still.id, over.id, unknown.id]
+    assert await rig.store.read(lambda books: books.final_among(asked)) == {over.id}

@@ -4,12 +4,12 @@ What differs between the databases is a *flavour* and stays in this file: how a 
 parameter, how many rows go in at once, how rows are locked. At run time there is no SQLAlchemy.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
+import msgspec
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -72,7 +72,7 @@ def exactly(value: str | int) -> ColumnElement[Any]:
 
 
 _LIST_OF: Final[dict[str, Encode]] = {
-    "json": lambda values: json.dumps(list(values)),
+    "json": lambda values: msgspec.json.encode(list(values)).decode(),
     "array": list,
     "first": lambda pairs: [pair[0] for pair in pairs],
     "second": lambda pairs: [pair[1] for pair in pairs],

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Select, select, text, true
 
 from doorward.ccs.engines import tables as t
-from doorward.ccs.engines.sql import Flavour, Statement, locked, number, updating, words
+from doorward.ccs.engines.sql import Flavour, Statement, exactly, locked, number, updating, words
 from doorward.ccs.engines.store.accept import REQUEST
 from doorward.ccs.engines.store.base import Part
 from doorward.ccs.engines.store.rows import RowsOf
@@ -82,6 +82,12 @@ FENCE = Statement(
     "now",
 )
 REQUESTS = Statement(lambda f: select(*REQUEST.columns).where(f.any_of(t.request.c.id, "ids")), "ids")
+FINAL_AMONG = Statement(
+    lambda f: select(t.request.c.id).where(
+        f.any_of(t.request.c.id, "ids"), t.request.c.final_us > exactly(0)
+    ),
+    "ids",
+)
 LOCK_REQUESTS = Statement(
     lambda f: locked(
         select(*REQUEST.columns).where(f.any_of(t.request.c.id, "ids")).order_by(t.request.c.id)
@@ -140,6 +146,10 @@ class Dispatching(Part):
         """Requests by id; ``lock`` takes row locks in sorted order."""
         rows = await self._on.rows(LOCK_REQUESTS if lock else REQUESTS, ids)
         return {row[0]: REQUEST.load(row) for row in rows}
+
+    async def final_among(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids whose requests are final."""
+        return {row[0] for row in await self._on.rows(FINAL_AMONG, ids)}
 
     async def update_requests(self, requests: Sequence[Request]) -> None:
         """Write everything that moves in a request."""
