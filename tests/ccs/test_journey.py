@@ -415,3 +415,15 @@ async def test_what_is_sent_again_much_later_carries_a_fresh_charge(town: Town) 
     (again,) = town.gateway.commands()
     assert (again.id, first.id) == (request.id, request.id)
     assert town.clock.now_us() - again.charge_us < 60 * 1_000_000
+
+
+async def test_who_fetches_what_expired_has_been_told(town: Town) -> None:
+    await town.gateway.disconnect()
+    request = await town.accepted(READ)
+    town.clock.pass_s(61)
+    await town.upkeep.deadlines()
+    shown = await town.journey.fetch(town.token(), request.id)
+    assert (shown.state, shown.answer) == (State.EXPIRED, "DELIVERED")
+    steps = await town.steps(request.id)
+    await town.journey.fetch(town.token(), request.id)
+    assert await town.steps(request.id) == steps

@@ -151,7 +151,6 @@ async def test_a_limit_says_what_it_means_and_returns_the_result(api: FakeApi, c
         ("duty_cycle", ["R-1"], {"percent": 50}, {"operation": "duty_cycle", "body": {"percent": 50}}),
         ("program", ["P-1", [{"at": "22:00", "on": True}]], {}, {"operation": "program"}),
         ("release", ["P-1"], {}, {"operation": "release", "scope": "device"}),
-        ("release", [], {"service_point": "SP-1"}, {"operation": "release", "scope": "service_point"}),
         (
             "limit",
             [],

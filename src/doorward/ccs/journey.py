@@ -363,8 +363,6 @@ class Journey:
                 answers.append(scope_missing("monitor"))
             elif request is None or request.party != caller.party.id:
                 answers.append(Refused(Reason.NOT_FOUND))
-            elif not request.taken_us:
-                answers.append(request)
             else:
                 place, grant = places.get(request.service_point), grants.get(pair_of(request))
                 decided = way_back.hand_over(request, caller.party, place, grant, fetch.channel, now_us)

@@ -172,7 +172,7 @@ class Pushing:
             rows.append(way_back.journal_of(after_it, steps, now_us))
         if after_it is not request:
             changed[request.id] = after_it
-        if not steps or steps[-1].step is Step.WITHHELD:
+        if after_it.answer == "WITHHELD" or (steps and steps[-1].step is Step.WITHHELD):
             return replace(event, webhook="withheld")
         return Post(event, endpoint, self._body(event, after_it, True, now_us), after_it)
 

@@ -170,13 +170,16 @@ def hand_over(
 
     The commit of these steps is the moment of the hand-over. Once withheld, an answer stays withheld.
     """
-    if request.answer == "WITHHELD":
+    if request.answer == "WITHHELD" or not request.final_us:
         return request, []
     try:
         authenticate_target(party)
     except Refused as refusal:
         return _withheld(request, Step.TARGET_AUTHENTICATED, refusal, now_us)
     first = StepRecord(at_us=now_us, step=Step.TARGET_AUTHENTICATED, detail=f"by {channel}")
+    if not request.taken_us:
+        # Nothing came from the home: what is told is only that, and it is told once.
+        return request, [] if request.answer else [first, _handing_over(channel, now_us)]
     try:
         access.authorise_answer(request, place, grant, now_us)
     except Refused as refusal:
@@ -185,8 +188,12 @@ def hand_over(
     return request, [
         first,
         StepRecord(at_us=now_us, step=Step.TARGET_AUTHORISED),
-        StepRecord(at_us=now_us, step=Step.HANDING_OVER, detail=f"by {channel}"),
+        _handing_over(channel, now_us),
     ]
+
+
+def _handing_over(channel: str, now_us: int) -> StepRecord:
+    return StepRecord(at_us=now_us, step=Step.HANDING_OVER, detail=f"by {channel}")
 
 
 def handed_over(request: Request, channel: str, now_us: int) -> tuple[Request, StepRecord]:

@@ -161,12 +161,9 @@ def program(device: str, intervals: Sequence[dict[str, Any]], **how: Any) -> Ask
     return request("program", device, body={"intervals": list(intervals)}, **how)
 
 
-def release(device: str = "", *, service_point: str = "", **how: Any) -> Ask:
-    """Let go of what you set: a device, or without one the whole service point."""
-    if not device and not service_point:
-        raise ValueError("name a device or a service point")
-    scope = "device" if device else "service_point"
-    return request("release", device, scope=scope, service_point=service_point, **how)
+def release(device: str, **how: Any) -> Ask:
+    """Let go of what you set on a device. A limit of a whole service point ends by cancelling its request."""
+    return request("release", device, **how)
 
 
 def _some(**values: Any) -> dict[str, Any]:

@@ -195,8 +195,8 @@ class Client:
         """Replace the daily programme; each interval begins ``at`` "HH:MM" (UTC)."""
         return self._ask(ask.program(device, intervals, **how))
 
-    def release(self, device: str = "", **how: Unpack[How]) -> Request:
-        """Let go of what you set: a device, or with ``service_point=`` alone the whole service point."""
+    def release(self, device: str, **how: Unpack[How]) -> Request:
+        """Let go of what you set on a device; a service point's limit ends by :meth:`cancel`."""
         return self._ask(ask.release(device, **how))
 
     # --- lists, waiting, events -----------------------------------------------------------------------

@@ -44,7 +44,7 @@ async def test_a_killed_server_is_said_to_be_unavailable_and_found_again(server:
     await store.write(lambda books: books.put_parties([party("after")]))
     assert await known(store, "before", "while", "after") == {"before", "after"}
     async with asyncio.timeout(30):
-        while "again" not in heard:  # noqa: ASYNC110 - a lossy hint is repeated until it is heard
+        while "again" not in heard:
             await store.hint("ready", "again")
             await asyncio.sleep(0.05)
     await store.close()
