@@ -8,7 +8,7 @@ from doorward.ccs import way_back, way_out
 from doorward.ccs.callers import pair_of
 from doorward.ccs.ports import Books, Pair
 from doorward.ccs.rules import limits
-from doorward.ccs.rules.facts import Grant, JournalRow, Request, StepRecord
+from doorward.ccs.rules.facts import Gateway, Grant, JournalRow, Request, StepRecord
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after
 from doorward.ccs.terms import Terms
@@ -17,6 +17,9 @@ from doorward.wire.steps import Actor, Step
 from doorward.wire.vocabulary import Operation
 
 _TO_SEND = frozenset({State.ACCEPTED, State.QUEUED, State.SENT})
+
+NEWS_US = 10_000_000
+"""Upkeep tells gateways of changed permissions within seconds; until then whoever asks first does."""
 
 
 def needs_grant(request: Request) -> bool:
@@ -55,6 +58,16 @@ async def charge_again(
     await books.write_limits(list(logs.values()))
     await books.update_requests(wait)
     return fit, rows
+
+
+def is_new(grant: Grant | None, now_us: int) -> bool:
+    """Whether a permission changed so lately that its gateway may not have heard of it."""
+    return grant is not None and now_us - grant.changed_us < NEWS_US
+
+
+def is_behind(gateway: Gateway) -> bool:
+    """Whether a gateway has not confirmed yet what it should hold."""
+    return gateway.applied_version < gateway.desired_version
 
 
 def is_stale(request: Request, now_us: int) -> bool:

@@ -23,11 +23,11 @@ from doorward.ccs.callers import authenticate_all, authenticate_one, pair_of, ta
 from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.notices import take_notices
 from doorward.ccs.ports import Books, Claim, CommitUnsure, LeaseLost, Link, Notifier, Store
-from doorward.ccs.provisioning import greeting
+from doorward.ccs.provisioning import desired_state, greeting
 from doorward.ccs.pushing import Pushing
 from doorward.ccs.refusals import RefusalMeter
 from doorward.ccs.rules.asking import Ask
-from doorward.ccs.rules.facts import JournalRow, LimitLog, Request
+from doorward.ccs.rules.facts import JournalRow, LimitLog, Provisioned, Request
 from doorward.ccs.rules.formats import Catalogue
 from doorward.ccs.rules.identity import TokenReader, scope_missing
 from doorward.ccs.switchboard import Switchboard
@@ -204,18 +204,21 @@ class Journey:
         ready = self.switchboard.ready(set(gateways))
         if ready:
             try:
-                sent = await self.store.write(lambda books: self._send(books, ready))
+                sent, behind = await self.store.write(lambda books: self._send(books, ready))
             except LeaseLost:
-                sent = []  # the gateways are another worker's now, and so is what waits for them
+                sent, behind = [], []  # the gateways are another worker's now, and so is what waits for them
+            for state in behind:
+                self.switchboard.post(state.gateway.id, *desired_state(state, self.clock.now_us()))
             for request in sent:
                 self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request))
         return [None] * len(gateways)
 
-    async def _send(self, books: Books, gateways: set[str]) -> list[Request]:
+    async def _send(self, books: Books, gateways: set[str]) -> tuple[list[Request], list[Provisioned]]:
+        """Return what is sent, and what gateways must be told before: that a permission is new to them."""
         now_us = self.clock.now_us()
         ready = await books.claim_ready(gateways, now_us, self.terms.in_flight_max, CLASS_ANY)
         if not ready:
-            return []
+            return [], []
         await books.fence(self._claim(), {request.partition for request in ready}, now_us)
         ready, rows = await dispatching.charge_again(books, ready, self.terms, now_us)
         grants = await books.grants({pair_of(request) for request in ready})
@@ -232,7 +235,11 @@ class Journey:
         await books.update_requests(changed)
         await books.write_journal(rows)
         await books.add_events(ended)
-        return sent
+        changed_lately = {
+            each.gateway for each in sent if dispatching.is_new(grants.get(pair_of(each)), now_us)
+        }
+        states = await books.provisioned(changed_lately) if changed_lately else {}
+        return sent, [each for each in states.values() if dispatching.is_behind(each.gateway)]
 
     # ==== the way back ===============================================================================
     # S1.06–S1.11, S2.07–S2.12: the gateway tells what it did, and gives the answer.
