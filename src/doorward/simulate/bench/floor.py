@@ -21,8 +21,8 @@ from doorward.kit.gather import Gatherer
 from doorward.kit.serving import HttpServer, listen
 from doorward.kit.sqlite_thread import SqliteThread
 from doorward.kit.tls import Credentials, client_context, server_context
+from doorward.simulate.bench.briefs import HOST, Homes
 from doorward.simulate.bench.processes import questions, read, say
-from doorward.simulate.bench.town import HOST, Homes
 
 CONNECT_WAIT_S_MAX = 30.0
 STORE_FILE = "floor.sqlite"

@@ -12,9 +12,9 @@ import msgspec
 from doorward.kit.clock import Clock
 from doorward.kit.tls import Credentials
 from doorward.simulate.bench import ledger
+from doorward.simulate.bench.briefs import Homes, Seat
 from doorward.simulate.bench.home import PROTOCOL, Memory, MemoryHome
 from doorward.simulate.bench.processes import questions, read, say
-from doorward.simulate.bench.town import Homes, Seat
 from doorward.spg.app import GatewayApp
 from doorward.spg.engines.clock import GatewayClock
 from doorward.spg.engines.sqlite import SqliteStore

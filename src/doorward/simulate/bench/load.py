@@ -15,11 +15,11 @@ from typing import Literal
 import msgspec
 
 from doorward.simulate.bench import ledger
+from doorward.simulate.bench.briefs import HOST, Market, Trader, sink_context
 from doorward.simulate.bench.http import Line, NoAnswer, Pool, Sink, request
 from doorward.simulate.bench.ledger import DONE
 from doorward.simulate.bench.plan import Phase
 from doorward.simulate.bench.processes import questions, read, say
-from doorward.simulate.bench.town import HOST, Market, Trader, sink_context
 
 ANSWER_WAIT_S_MAX = 30
 """How long after the end of a phase answers are waited for; what is missing then is unanswered."""

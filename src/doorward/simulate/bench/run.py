@@ -27,11 +27,12 @@ from doorward.ccs.engines.link_mqtt import mosquitto_acl, mosquitto_config
 from doorward.ccs.settings import PREFIX, CcsSettings, read_settings
 from doorward.kit.clock import Clock
 from doorward.simulate.bench import floor, gateways, ledger, load
+from doorward.simulate.bench.briefs import HOST, Market, Trader
 from doorward.simulate.bench.http import NoAnswer, Pool, request
 from doorward.simulate.bench.plan import ECHOES, Phase, Plan
 from doorward.simulate.bench.processes import Worker, cpu_s, family, role, rss_bytes, started
 from doorward.simulate.bench.report import Cost, Machine, Measured, Memory, Report
-from doorward.simulate.bench.town import HOST, Builder, Market, Town, Trader
+from doorward.simulate.bench.town import Builder, Town
 from doorward.simulate.services import Mosquitto, Postgresql, Server, free_port, running, workplace
 from doorward.wire.enrolment import LinkAddress
 

@@ -5,7 +5,6 @@ from then on everything is real.
 """
 
 import random
-import ssl
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -38,6 +37,7 @@ from doorward.ccs.rules.facts import (
 from doorward.ccs.settings import AUTHORITY_DIR, CcsSettings
 from doorward.ccs.setup.grants import build_grant
 from doorward.kit.clock import Clock
+from doorward.simulate.bench.briefs import HOST, Homes, Market, Seat, Trader
 from doorward.simulate.bench.home import PROTOCOL, RATED_W
 from doorward.simulate.bench.plan import PER_HOUR, Plan
 from doorward.wire import topics
@@ -46,7 +46,6 @@ from doorward.wire.enrolment import LinkAddress
 from doorward.wire.grants import DevicePermit
 from doorward.wire.vocabulary import DeviceClass, Operation
 
-HOST = "127.0.0.1"
 HOUR_US = 3_600_000_000
 SLICE = 500
 """Things that go into the store in one transaction."""
@@ -56,44 +55,6 @@ CALLS_PER_S = 1_000_000
 TIER = Tier(name="bench", per_hour=PER_HOUR, per_day=PER_HOUR * 24, response_s=60, top_priority=0)
 
 T = TypeVar("T")
-
-
-class Seat(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway would have after its enrolment."""
-
-    gateway: str
-    certificate: str
-    key: str
-    mac_key: bytes
-
-
-class Homes(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process of gateways is told. ``link`` is where they connect."""
-
-    ca: str
-    link: LinkAddress
-    consent_keys: dict[str, dict[str, str]]
-    seats: list[Seat]
-
-
-class Trader(msgspec.Struct, frozen=True, kw_only=True):
-    """A third party: how it proves itself, and the devices that it may ask."""
-
-    party: str
-    secret: str
-    devices: list[str]
-
-
-class Market(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process of third parties is told. Without a ``secret``, no token is asked for."""
-
-    host: str
-    port: int
-    traders: list[Trader]
-    sink_certificate: str = ""
-    sink_key: str = ""
-    sink_pin: str = ""
-    ca: str = ""
 
 
 class Town(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,11 +264,3 @@ def _device(number: int) -> Device:
 def _slices(things: Sequence[T]) -> Iterable[Sequence[T]]:
     for at in range(0, len(things), SLICE):
         yield things[at : at + SLICE]
-
-
-def sink_context(market: Market) -> ssl.SSLContext:
-    """Return the TLS context of the third parties' endpoint."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(market.sink_certificate, market.sink_key)
-    return context
