@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from doorward.ccs.rules.facts import Endpoint
 from doorward.ccs.rules.lifecycle import State
+from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
 from doorward.wire.messages import Ack, Cancel, Command, Known, Reconcile, Time
 from doorward.wire.reasons import Reason
@@ -265,6 +266,7 @@ async def test_what_the_gateway_numbers_is_acknowledged_after_the_commit_and_aga
     result = town.gateway.result(request.id, "DONE", 1)
     for _ in range(2):
         await town.gateway.say(result)
+        await asyncio.sleep(2 * ACK_WAIT_S)
         acks = [message for message in town.gateway.heard() if isinstance(message, Ack)]
         assert [seq for ack in acks for seq in ack.seqs] == [result.seq]
 
@@ -427,3 +429,23 @@ async def test_who_fetches_what_expired_has_been_told(town: Town) -> None:
     steps = await town.steps(request.id)
     await town.journey.fetch(town.token(), request.id)
     assert await town.steps(request.id) == steps
+
+
+async def test_when_there_is_room_the_commit_that_records_a_request_also_sends_it(town: Town) -> None:
+    verdict = await town.ask(READ)
+    assert isinstance(verdict, Accepted)
+    assert (verdict.request.state, verdict.request.attempt) == (State.SENT, 1)
+
+
+async def test_of_a_burst_the_most_urgent_take_the_room_that_there_is(town: Town) -> None:
+    town.journey.switchboard._in_flight_max = 2
+    wishes = ["low", "low", "high", "normal", "high"]
+    verdicts = await asyncio.gather(*(town.ask({**READ, "priority": wish}) for wish in wishes))
+    await settle(town.journey)
+    sent = {command.id for command in town.gateway.commands()}
+    high = {
+        verdict.request.id
+        for verdict, wish in zip(verdicts, wishes, strict=True)
+        if isinstance(verdict, Accepted) and wish == "high"
+    }
+    assert sent == high

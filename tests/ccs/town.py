@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from doorward.ccs.engines.standard_formats import standard_formats
 from doorward.ccs.journey import Journey
@@ -241,7 +242,7 @@ class Town:
                 for each in ("TH-1", "EV-1")
             ]
         )
-        await books.put_grants([self.grant("bright", 1)])
+        await books.put_grants([replace(self.grant("bright", 1), changed_us=since)])
 
     def grant(self, party: str, version: int, state: str = "live") -> Grant:
         now = self.clock.now_us()

@@ -1,6 +1,7 @@
 """What is sent to gateways: is access still there, is the charge still fresh, which try is it."""
 
 import random
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -12,6 +13,7 @@ from doorward.ccs.rules.facts import Gateway, Grant, JournalRow, Request, StepRe
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after
 from doorward.ccs.terms import Terms
+from doorward.ccs.way_out import Entry
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import Actor, Step
 from doorward.wire.vocabulary import Operation
@@ -81,7 +83,7 @@ def is_stale(request: Request, now_us: int) -> bool:
 
 
 def send(
-    request: Request, grants: dict[Pair, Grant], terms: Terms, rng: random.Random, now_us: int
+    request: Request, grants: Mapping[Pair, Grant], terms: Terms, rng: random.Random, now_us: int
 ) -> tuple[Request, list[StepRecord], bool]:
     """Return what a ready request becomes, why, and whether it is sent (S1.05, S2.06)."""
     grant = grants.get(pair_of(request))
@@ -97,6 +99,24 @@ def send(
         ready_us=now_us + _pause_us(request.attempt, terms, rng),
     )
     return sent, way_out.sent_steps(sent, now_us), True
+
+
+def at_once(
+    entry: Entry,
+    room: dict[str, int],
+    grants: Mapping[Pair, Grant],
+    terms: Terms,
+    rng: random.Random,
+    now_us: int,
+) -> Entry:
+    """Return a new request as sent, if its time has come, its gateway has room and knows its permission."""
+    request = entry.request
+    ready = request.ready_us is not None and request.ready_us <= now_us
+    if not ready or not room.get(request.gateway) or is_new(grants.get(pair_of(request)), now_us):
+        return entry
+    room[request.gateway] -= 1
+    sent, _, _ = send(request, grants, terms, rng, now_us)
+    return Entry(sent, entry.ticket)
 
 
 def _pause_us(attempt: int, terms: Terms, rng: random.Random) -> int:

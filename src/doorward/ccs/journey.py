@@ -13,7 +13,7 @@ below them.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -22,12 +22,12 @@ from doorward.ccs import dispatching, way_back, way_out
 from doorward.ccs.callers import authenticate_all, authenticate_one, pair_of, targets
 from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.notices import take_notices
-from doorward.ccs.ports import Books, Claim, CommitUnsure, LeaseLost, Link, Notifier, Store
+from doorward.ccs.ports import Books, Claim, CommitUnsure, LeaseLost, Link, Notifier, Pair, Store
 from doorward.ccs.provisioning import desired_state, greeting
 from doorward.ccs.pushing import Pushing
 from doorward.ccs.refusals import RefusalMeter
 from doorward.ccs.rules.asking import Ask
-from doorward.ccs.rules.facts import JournalRow, LimitLog, Provisioned, Request
+from doorward.ccs.rules.facts import Grant, JournalRow, LimitLog, Provisioned, Request
 from doorward.ccs.rules.formats import Catalogue
 from doorward.ccs.rules.identity import TokenReader, scope_missing
 from doorward.ccs.switchboard import Switchboard
@@ -120,7 +120,9 @@ class Journey:
         except CommitUnsure:
             # Whether it went in is seen by its ids when it is tried once more.
             standing, told = await self.store.write(lambda books: self._decide(books, batch))
-        gateways = {each.request.gateway for each in standing if isinstance(each, Entry)}
+        accepted = [each.request for each in standing if isinstance(each, Entry)]
+        self._publish([request for request in accepted if request.sent_us])
+        gateways = {request.gateway for request in accepted if not request.sent_us}
         self.dispatch_to(gateways)
         for gateway in gateways - self.switchboard.greeted_among(gateways):
             self._elsewhere.tell(gateway)
@@ -141,6 +143,7 @@ class Journey:
         now_us = self.clock.now_us()  # read under the locks: the limits are defined on it
         admitted = batch.admit(granted, facts, self.terms, now_us)
         entries = batch.record(admitted, self._claim().worker, self.terms, now_us)
+        entries = await self._send_at_once(books, entries, facts.grants, now_us)
 
         standing = await self._insert(books, batch, entries, facts.logs)
         await books.write_limits(list(facts.logs.values()))
@@ -148,6 +151,27 @@ class Journey:
         warnings = batch.limit_warnings(standing, now_us, self.rng)
         await books.add_events(warnings)
         return standing, bool(warnings)
+
+    async def _send_at_once(
+        self, books: Books, entries: list[Standing], grants: Mapping[Pair, Grant], now_us: int
+    ) -> list[Standing]:
+        """S1.05, S2.06: what its gateway has room for is SENT by the very commit that records it."""
+        room = self.switchboard.room({each.request.gateway for each in entries if isinstance(each, Entry)})
+        at_once = {
+            each.request.partition
+            for each in entries
+            if isinstance(each, Entry) and each.request.gateway in room
+        }
+        if not at_once:
+            return entries
+        try:
+            await books.fence(self._claim(), at_once, now_us)
+        except LeaseLost:
+            return entries
+        new = [(at, each) for at, each in enumerate(entries) if isinstance(each, Entry)]
+        for at, each in sorted(new, key=lambda one: (one[1].request.klass, one[1].request.due_us)):
+            entries[at] = dispatching.at_once(each, room, grants, self.terms, self.rng, now_us)
+        return entries
 
     async def _insert(
         self, books: Books, batch: Batch, entries: list[Standing], logs: dict[str, LimitLog]
@@ -209,9 +233,13 @@ class Journey:
                 sent, behind = [], []  # the gateways are another worker's now, and so is what waits for them
             for state in behind:
                 self.switchboard.post(state.gateway.id, *desired_state(state, self.clock.now_us()))
-            for request in sent:
-                self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request))
+            self._publish(sent)
         return [None] * len(gateways)
+
+    def _publish(self, sent: Sequence[Request]) -> None:
+        """After the commit only; what the broker or the socket says of it means nothing."""
+        for request in sent:
+            self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request))
 
     async def _send(self, books: Books, gateways: set[str]) -> tuple[list[Request], list[Provisioned]]:
         """Return what is sent, and what gateways must be told before: that a permission is new to them."""
@@ -271,7 +299,7 @@ class Journey:
         await self._learn({frame.gateway for frame in frames})
         taken = await self.store.write(lambda books: self._record(books, frames))
         for gateway, seqs in taken.acks.items():
-            self.switchboard.post(gateway, Ack(seqs=seqs))
+            self.switchboard.post_soon(gateway, Ack(seqs=seqs))
         self.waiters.tell(taken.ended)
         if taken.events:
             self.pushing.look({event.party for event in taken.events})

@@ -17,6 +17,9 @@ from doorward.wire.reasons import Reason, Refused
 REPLAY_WINDOW = 1024
 """A counter this far below the highest is a late duplicate; further below it is a replay."""
 
+ACK_WAIT_S = 0.1
+"""How long an acknowledgement waits for company; a gateway repeats nothing for seconds."""
+
 
 @dataclass(slots=True)
 class _Line:
@@ -43,6 +46,8 @@ class Switchboard:
         self._lines: dict[str, _Line] = {}
         self._dirty: set[str] = set()
         self._flush: asyncio.Handle | None = None
+        self._unhurried: set[str] = set()
+        self._later: asyncio.Handle | None = None
 
     def unknown(self, gateways: Iterable[str]) -> set[str]:
         """Those of ``gateways`` whose keys are not known here yet."""
@@ -87,11 +92,15 @@ class Switchboard:
 
     def ready(self, gateways: Collection[str]) -> set[str]:
         """Those of ``gateways`` that may be sent requests now."""
-        found = set()
+        return set(self.room(gateways))
+
+    def room(self, gateways: Iterable[str]) -> dict[str, int]:
+        """How many more requests each of ``gateways`` may be sent now; those with none are left out."""
+        found = {}
         for gateway in gateways:
             line = self._lines.get(gateway)
             if line is not None and line.greeted and len(line.in_flight) < self._in_flight_max:
-                found.add(gateway)
+                found[gateway] = self._in_flight_max - len(line.in_flight)
         return found
 
     def greeted_among(self, gateways: Collection[str]) -> set[str]:
@@ -124,8 +133,26 @@ class Switchboard:
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_soon(self._send_all)
 
+    def post_soon(self, gateway: str, *messages: Down) -> None:
+        """Send messages with the next frame to the gateway, or after ``ACK_WAIT_S``: nobody waits for them."""
+        line = self._lines.get(gateway)
+        if line is None:
+            return
+        line.waiting.extend(messages)
+        self._unhurried.add(gateway)
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(ACK_WAIT_S, self._send_unhurried)
+
+    def _send_unhurried(self) -> None:
+        self._later = None
+        self._dirty |= self._unhurried
+        self._unhurried = set()
+        self._send_all()
+
     def _send_all(self) -> None:
-        self._flush = None
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
         dirty, self._dirty = self._dirty, set()
         epoch = self._epoch()
         for gateway in sorted(dirty):

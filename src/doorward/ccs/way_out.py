@@ -440,6 +440,7 @@ def journal_of(entry: Entry, now_us: int) -> JournalRow:
             StepRecord(at_us=request.received_us, step=Step.RECEIVED, detail=f"{request.operation}"),
             *(StepRecord(at_us=now_us, step=step, detail=details.get(step, "")) for step in _PASSED),
             StepRecord(at_us=now_us, step=Step.RECORDED, detail="accepted"),
+            *(sent_steps(request, now_us) if request.sent_us else ()),
         ],
     )
 
