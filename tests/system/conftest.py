@@ -9,6 +9,9 @@ from doorward.simulate.local_utility import EMBEDDED, ENGINES, PRODUCTION, Local
 from doorward.simulate.neighbourhood_plan import Company, Equipment, Home, Plan
 from doorward.wire.vocabulary import DeviceClass
 from tests.services import embedded_only
+from tests.system.street import street
+
+__all__ = ["street"]
 
 
 def home(number: int) -> Home:

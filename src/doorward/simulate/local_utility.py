@@ -156,6 +156,11 @@ class LocalUtility:
         """Where the CCS's books are, as a URL."""
         return str(self._settings.get("database") or f"sqlite:///{self.directory / BOOKS}")
 
+    @property
+    def link_url(self) -> str:
+        """Where gateways meet the CCS: its own link, or the broker."""
+        return str(self._settings.get("mqtt_url") or f"wss://127.0.0.1:{self.ports.link}")
+
     def start(self) -> None:
         """Start everything and wait until it is ready; raise :class:`DidNotStart`.
 
