@@ -321,8 +321,7 @@ class Journey:
         ids = {id for frame in fresh for message in frame.messages for id in requests_in(message)}
         taken.requests = await books.requests(ids, lock=True) if ids else {}
         for frame in fresh:
-            for message in frame.messages:
-                taking.take(frame.gateway, message)
+            taking.take(frame.gateway, frame.messages)
         notices = [each for frame in fresh for each in frame.messages if isinstance(each, Notice)]
         if notices:
             await take_notices(books, notices, taken, self.terms, self.rng, now_us)

@@ -92,18 +92,30 @@ class Taking:
                 self.attempt(frame.gateway, refusal)
         return new
 
-    def take(self, gateway: str, message: Up) -> None:
-        """Let one message have its effect. What a gateway numbers is acknowledged after the commit.
+    def take(self, gateway: str, messages: Iterable[Up]) -> None:
+        """Let the messages of a frame have their effect; those about one request are taken together.
 
-        Notices of devices are decided together, by :func:`~doorward.ccs.notices.take_notices`.
+        What a gateway numbers is acknowledged after the commit. Notices of devices are decided together,
+        by :func:`~doorward.ccs.notices.take_notices`.
         """
-        if isinstance(message, Hello):
-            self.taken.hellos.append(gateway)
-            return
-        self.taken.acks.setdefault(gateway, []).append(message.seq)
-        if isinstance(message, Receipt | Result):
-            self._about(gateway, message)
-        elif isinstance(message, Applied):
+        about: dict[str, list[Receipt | Result]] = {}
+        acks = self.taken.acks.setdefault(gateway, [])
+        for message in messages:
+            if isinstance(message, Hello):
+                self.taken.hellos.append(gateway)
+                continue
+            acks.append(message.seq)
+            if isinstance(message, Receipt | Result):
+                about.setdefault(message.id, []).append(message)
+            else:
+                self._one(gateway, message)
+        for id, said in about.items():
+            self._about(gateway, id, said)
+        if not acks:
+            del self.taken.acks[gateway]
+
+    def _one(self, gateway: str, message: Up) -> None:
+        if isinstance(message, Applied):
             self.taken.applied[gateway] = max(message.version, self.taken.applied.get(gateway, 0))
         elif isinstance(message, Attempt):
             refusal = Refused(message.reason, message.detail)
@@ -112,24 +124,21 @@ class Taking:
             for id in message.unknown:
                 self._unknown_there(gateway, id)
 
-    def _about(self, gateway: str, message: Receipt | Result) -> None:
-        request = self.taken.requests.get(message.id)
+    def _about(self, gateway: str, id: str, said: list[Receipt | Result]) -> None:
+        request = self.taken.requests.get(id)
         if request is None or request.gateway != gateway:
-            self.attempt(
-                gateway,
-                Refused(Reason.FORGED, f"speaks of request {message.id}, which is not this gateway's"),
-            )
+            foreign = f"speaks of request {id}, which is not this gateway's"
+            self.attempt(gateway, Refused(Reason.FORGED, foreign))
             return
-        self.taken.heard.append((gateway, request.id))
-        if isinstance(message, Receipt):
-            changed, steps = way_back.take_receipt(request, message)
-        else:
-            changed, steps = way_back.take_result(request, message, self._now_us)
+        self.taken.heard.append((gateway, id))
+        changed, steps = way_back.take_messages(request, said, self._now_us)
         if not steps:
             return
         self.taken.keep(changed, steps)
-        if changed.final_us == self._now_us or changed.settlement != request.settlement:
-            self.taken.ended.add(request.id)
+        if (
+            changed.state != request.state and State(changed.state).is_final
+        ) or changed.settlement != request.settlement:
+            self.taken.ended.add(id)
             self.taken.events.append(way_back.result_event(changed, self._now_us, self._rng))
         elif changed.at_gateway_us and not request.at_gateway_us:
             self.taken.events.append(way_back.receipt_event(changed, self._now_us, self._rng))

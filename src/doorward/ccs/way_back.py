@@ -4,6 +4,8 @@ Pure: each takes the request and returns what it becomes, with the journal steps
 """
 
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -20,92 +22,130 @@ from doorward.wire.steps import Actor, Outcome, Step
 Steps = list[StepRecord]
 
 RESULT_BYTES_MAX = 256 * 1024
+DETAIL_CHARS_MAX = 500
 
 
-def take_receipt(request: Request, receipt: Receipt) -> tuple[Request, Steps]:
-    """S1.06, S1.07, S1.10: the gateway says what it did and when. A repeated receipt changes nothing."""
-    if _already(request, receipt.step):
-        return request, []
-    moved = after(State(request.state), Move.RECEIPT)
-    times = {
-        Step.GATEWAY_RECEIVED: "at_gateway_us",
-        Step.PASSED_TO_HAN: "to_han_us",
-        Step.ANSWER_RECEIVED: "answered_us",
-    }
-    changes: dict[str, object] = {}
-    if receipt.step in times:
-        changes[times[receipt.step]] = receipt.at_us
-    if receipt.step is Step.RELEASED:
-        changes["ready_us"] = None
-    if moved is not None:
-        changes |= {"state": moved, "ready_us": None, "warn_us": 0}
-        if not request.at_gateway_us:
-            changes.setdefault("at_gateway_us", receipt.at_us)
-    step = StepRecord(
-        at_us=receipt.at_us,
-        step=receipt.step,
-        outcome=receipt.outcome,
-        reason=receipt.reason,
-        detail=receipt.detail[:500],
-    )
-    return replace(request, **changes), [step]
+class _Moving:
+    """A request while a batch of messages about it is taken: read through, written once at the end."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._changes: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        changes = self._changes
+        return changes[name] if name in changes else getattr(self._request, name)
+
+    def set(self, **changes: Any) -> None:
+        self._changes.update(changes)
+
+    def done(self) -> Request:
+        return replace(self._request, **self._changes) if self._changes else self._request
 
 
-def _already(request: Request, step: Step) -> bool:
-    if step in (Step.GATEWAY_RECEIVED, Step.GATEWAY_CHECKED):
-        return bool(request.at_gateway_us)
-    if step is Step.PASSED_TO_HAN:
-        return bool(request.to_han_us)
-    if step in (Step.DEVICE_ANSWERED, Step.ANSWER_RECEIVED):
-        return bool(request.answered_us)
-    return False
+def take_messages(
+    request: Request, messages: Iterable[Receipt | Result], now_us: int
+) -> tuple[Request, Steps]:
+    """S1.06–S1.11, S1.15, S2.07–S2.12, S2.16: what the gateway says of a request, in its order.
 
-
-def take_result(request: Request, result: Result, now_us: int) -> tuple[Request, Steps]:
-    """S1.11, S1.15, S2.12, S2.16: the gateway's result ends the request, or settles an unconfirmed one.
-
-    Returns the same request and no steps for a repeated or unknown result: final states never move.
+    A repeated or unknown message changes nothing and gives no steps: final states never move.
     """
+    moving = _Moving(request)
+    steps: Steps = []
+    for message in messages:
+        if isinstance(message, Receipt):
+            steps += _take_receipt(moving, message)
+        else:
+            steps += _take_result(moving, message, now_us)
+    return moving.done(), steps
+
+
+_TIMES = {
+    Step.GATEWAY_RECEIVED: "at_gateway_us",
+    Step.GATEWAY_CHECKED: "at_gateway_us",
+    Step.PASSED_TO_HAN: "to_han_us",
+    Step.DEVICE_ANSWERED: "answered_us",
+    Step.ANSWER_RECEIVED: "answered_us",
+}
+"""Where the time of a step at the gateway is kept: what has a time already was told before."""
+_KEPT = (Step.GATEWAY_RECEIVED, Step.PASSED_TO_HAN, Step.ANSWER_RECEIVED)
+
+
+def _take_receipt(moving: _Moving, receipt: Receipt) -> Steps:
+    """S1.06, S1.07, S1.10: the gateway says what it did and when."""
+    time = _TIMES.get(receipt.step)
+    if time is not None and moving.get(time):
+        return []
+    if receipt.step is Step.RELEASED:
+        moving.set(ready_us=None)
+    moved = after(moving.get("state"), Move.RECEIPT)
+    if moved is not None:
+        moving.set(state=moved, ready_us=None, warn_us=0)
+        if not moving.get("at_gateway_us"):
+            moving.set(at_gateway_us=receipt.at_us)
+    if time is not None and receipt.step in _KEPT:
+        moving.set(**{time: receipt.at_us})
+    return [
+        StepRecord(
+            at_us=receipt.at_us,
+            step=receipt.step,
+            outcome=receipt.outcome,
+            reason=receipt.reason,
+            detail=receipt.detail[:DETAIL_CHARS_MAX],
+        )
+    ]
+
+
+def _take_result(moving: _Moving, result: Result, now_us: int) -> Steps:
+    """S1.11, S1.15, S2.12, S2.16: the result ends the request, or settles an unconfirmed one."""
     move = event_of_result(result.state)
     if move is None:
-        return request, []
+        return []
     passed = StepRecord(
-        at_us=result.at_us, step=Step.PASSED_TO_CCS, reason=result.reason, detail=result.detail[:500]
+        at_us=result.at_us,
+        step=Step.PASSED_TO_CCS,
+        reason=result.reason,
+        detail=result.detail[:DETAIL_CHARS_MAX],
     )
-    state = after(State(request.state), move)
+    state = after(moving.get("state"), move)
     if state is None:
-        if request.state == State.UNCONFIRMED and not request.settlement:
-            return _settled(request, result, passed, now_us)
-        return request, []
-    data = result.data if len(bytes(result.data)) <= RESULT_BYTES_MAX else msgspec.Raw(b"null")
-    done = replace(
-        request,
+        return _settle(moving, result, passed, now_us)
+    moving.set(
         state=state,
         ready_us=None,
         warn_us=0,
-        at_gateway_us=request.at_gateway_us or result.at_us,
+        at_gateway_us=moving.get("at_gateway_us") or result.at_us,
         passed_up_us=result.at_us,
         taken_us=now_us,
         final_us=now_us,
         reason=result.reason,
-        detail=result.detail[:500],
-        result=data,
+        detail=result.detail[:DETAIL_CHARS_MAX],
+        result=_bounded(result.data),
     )
     outcome = Outcome.OK if state is State.DONE else Outcome.FAILED
     recorded = StepRecord(
         at_us=now_us, step=Step.ANSWER_RECORDED, outcome=outcome, reason=result.reason, detail=state.value
     )
-    return done, [passed, recorded]
+    return [passed, recorded]
 
 
-def _settled(request: Request, result: Result, passed: StepRecord, now_us: int) -> tuple[Request, Steps]:
-    if result.state == State.UNCONFIRMED:
-        return request, []
+def _settle(moving: _Moving, result: Result, passed: StepRecord, now_us: int) -> Steps:
+    """Proof of an unconfirmed request arrived: said once, beside the state that never moves."""
+    unconfirmed = moving.get("state") == State.UNCONFIRMED and not moving.get("settlement")
+    if not unconfirmed or result.state == State.UNCONFIRMED:
+        return []
     settlement = "DONE" if result.state == State.DONE else "NOT_DONE"
-    settled = replace(
-        request, settlement=settlement, taken_us=now_us, passed_up_us=result.at_us, result=result.data
+    moving.set(
+        settlement=settlement,
+        taken_us=now_us,
+        passed_up_us=result.at_us,
+        result=_bounded(result.data),
     )
-    return settled, [passed, StepRecord(at_us=now_us, step=Step.SETTLED, detail=settlement)]
+    return [passed, StepRecord(at_us=now_us, step=Step.SETTLED, detail=settlement)]
+
+
+def _bounded(data: msgspec.Raw) -> msgspec.Raw:
+    return data if len(bytes(data)) <= RESULT_BYTES_MAX else RAW_NULL
 
 
 def result_event(request: Request, now_us: int, rng: random.Random) -> Event:

@@ -383,6 +383,7 @@ def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: 
     begin_us = made.start_us or now_us
     due_us = made.deadline_us or begin_us + tier.response_s * US
     charged = 0 if text.operation is Operation.RELEASE else CHARGE
+    waits = ticket.charge_us > now_us + limits.TICK_US
     return Request(
         id=ask.id,
         party=granted.caller.party.id,
@@ -400,8 +401,8 @@ def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: 
         due_us=due_us,
         warn_us=min(due_us, ask.received_us + terms.warn_after_us),
         act_before_us=due_us - terms.skew_us,
-        state=State.QUEUED if ticket.charge_us <= now_us else State.ACCEPTED,
-        ready_us=max(ticket.charge_us, now_us),
+        state=State.ACCEPTED if waits else State.QUEUED,
+        ready_us=ticket.charge_us if waits else now_us,
         device=text.device,
         format=text.format,
         body=text.body,
