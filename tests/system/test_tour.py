@@ -21,10 +21,10 @@ Steps = dict[str, dict[str, Any]]
 class Tour:
     """What the tour printed, by chapter and step, and its exit status."""
 
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.status = done.returncode
-        self.said = done.stderr
-        self.chapters = [json.loads(line) for line in done.stdout.splitlines()]
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status = status
+        self.said = err
+        self.chapters = [json.loads(line) for line in out.splitlines()]
 
     def steps(self, scenario: int | str) -> Steps:
         (chapter,) = [each for each in self.chapters if each["scenario"] == scenario]
@@ -40,15 +40,18 @@ def tour(request: pytest.FixtureRequest) -> Tour:
     """The tour as anybody runs it; two workers on the production pair."""
     workers = "2" if request.param == PRODUCTION else "1"
     command = ["tour", "--json", "--engines", ",".join(request.param), "--workers", workers]
-    return Tour(
-        subprocess.run(
-            [sys.executable, "-m", "doorward.cli", *command],
-            capture_output=True,
-            text=True,
-            timeout=TOUR_WAIT_S_MAX,
-            check=False,
-        )
-    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "doorward.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            out, err = running.communicate(timeout=TOUR_WAIT_S_MAX)
+        except subprocess.TimeoutExpired:
+            running.terminate()  # it ends what it started
+            raise
+    return Tour(running.returncode, out, err)
 
 
 def require_seen(steps: Steps, *ids: str) -> None:

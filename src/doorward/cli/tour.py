@@ -1,6 +1,8 @@
 """``doorward tour``: walk through scenarios 1 and 2, and what is refused, on a fresh system."""
 
+import signal
 import sys
+from contextlib import closing
 from typing import Annotated
 
 import msgspec
@@ -29,14 +31,17 @@ def tour(
     if (store, link) not in ENGINES:
         known = " or ".join(",".join(pair) for pair in ENGINES)
         raise typer.BadParameter(f"{engines!r} is none of {known}", param_hint="--engines")
+    # Told to end, we first end what we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console, ok = Console(highlight=False), True
     try:
-        for chapter in play((store, link), workers):
-            ok = ok and chapter.ok
-            if as_json:
-                typer.echo(msgspec.json.encode(chapter))
-            else:
-                _draw(console, chapter)
+        with closing(play((store, link), workers)) as chapters:
+            for chapter in chapters:
+                ok = ok and chapter.ok
+                if as_json:
+                    typer.echo(msgspec.json.encode(chapter))
+                else:
+                    _draw(console, chapter)
     except (DidNotStart, ServiceUnavailable) as error:
         typer.echo(str(error), err=True)
         sys.exit(1)

@@ -1,7 +1,7 @@
 """The tour from its beginning to its end: a stage, three chapters, and the stage is gone again."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from doorward.client import DoorwardError
@@ -18,7 +18,7 @@ CHAPTERS: tuple[tuple[int | str, Callable[[Stage], Chapter]], ...] = (
 )
 
 
-def tour(engines: tuple[str, str], workers: int = 1) -> Iterator[Chapter]:
+def tour(engines: tuple[str, str], workers: int = 1) -> Generator[Chapter, None, None]:
     """Yield each chapter when it is played; all processes and files are gone afterwards.
 
     Raises ``DidNotStart`` or ``ServiceUnavailable`` when the utility does not come up.

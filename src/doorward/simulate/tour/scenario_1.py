@@ -15,6 +15,8 @@ DEVICE_ID = "TH-1"
 COUNTER_WH_AWAY_MAX = 100.0
 """The device's counter goes on between our read and the look at the device itself."""
 PAST = timedelta(seconds=30)
+SAMPLING_US_MAX = 500_000
+"""How long sampling a home's devices may take."""
 SAMPLES_WAIT_S_MAX = 10.0
 TRANSACTIONS = 2
 """A request and its result (N01), whatever the request is about."""
@@ -29,7 +31,7 @@ def scenario_1(stage: Stage) -> Chapter:
     one = stage.trace(ask.read(DEVICE_ID), home)
     itself = stage.utility.device_state(DEVICE_ID)
     left.append(_left(stage))
-    past = stage.trace(_past(stage), home)
+    past = stage.trace(_past(stage, now.had_us), home)
     left.append(_left(stage))
     spent = [before - after for before, after in pairwise(left)]
     now, one, past = stage.with_log([now, one, past], home.gateway)
@@ -44,9 +46,9 @@ def _left(stage: Stage) -> int:
     return stage.client.limits(MONITORED.service_point).windows[0].remaining
 
 
-def _past(stage: Stage) -> ask.Ask:
-    """Wait until there is a past to ask about: a few samples after the start."""
-    enough_us = stage.started_us + 3 * SAMPLE_S * 1_000_000
+def _past(stage: Stage, served_us: int) -> ask.Ask:
+    """Wait until there is a past to ask about: two samples since the home was known to be served."""
+    enough_us = served_us + 2 * SAMPLE_S * 1_000_000 + SAMPLING_US_MAX
     stage.until(lambda: stage.clock.now_us() > enough_us or None, SAMPLES_WAIT_S_MAX)
     end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=stage.clock.now_us())
     return ask.read_home(MONITORED.service_point, from_=end - PAST, to=end)

@@ -45,7 +45,6 @@ class Stage:
         )
         self.clients: dict[str, Client] = {}
         self.callbacks: dict[str, Callback] = {}
-        self.started_us = 0
 
     def start(self) -> None:
         """Start all processes and register the endpoints.
@@ -53,7 +52,6 @@ class Stage:
         Raises ``DidNotStart`` or a :class:`~doorward.client.errors.DoorwardError`.
         """
         self.utility.start()
-        self.started_us = self.clock.now_us()
         credentials = server_credentials(self.utility.authority, "tour")
         for party in (COMPANY, OTHER):
             client = Client(self.utility.url, client_id=party, client_secret=self.utility.secret(party))
