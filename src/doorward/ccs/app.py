@@ -217,7 +217,7 @@ class CcsApp:
         enrolment = self.authority.server("enrol", settings.gateway_hosts)
         self._enrol_server = HttpServer(
             self._enrol_door(),
-            listen(settings.enrol_host, settings.enrol_port),
+            listen(settings.enrol_host, settings.enrol_port, shared=settings.workers > 1),
             certificate=enrolment.certificate,
             key=enrolment.key,
             stop_wait_s_max=settings.stop_wait_s_max,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import time
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from doorward.kit.clock import SlewingClock
 from doorward.simulate.bench.plan import HONO_PER_S, HandOver, Plan
 from doorward.simulate.bench.processes import ProcessFailed
-from doorward.simulate.bench.report import draw
+from doorward.simulate.bench.report import Report, draw
 from doorward.simulate.bench.run import run
 from doorward.simulate.services import ServiceUnavailable
 
@@ -54,8 +55,9 @@ def bench(
             hand_overs=_hand_overs(hand_over),
             quick=quick,
         )
-        clock = SlewingClock(time.time, time.monotonic)
-        report = asyncio.run(run(plan, clock, random.SystemRandom(), _progress))
+        report = asyncio.run(_measure(plan))
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
     except (ValueError, ProcessFailed, ServiceUnavailable) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -64,6 +66,14 @@ def bench(
     else:
         draw(report, Console())
     raise typer.Exit(0 if report.sound else 1)
+
+
+async def _measure(plan: Plan) -> Report:
+    """Run, and end whatever was started also when we are told to stop."""
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await run(plan, SlewingClock(time.time, time.monotonic), random.SystemRandom(), _progress)
 
 
 def _progress(words: str) -> None:

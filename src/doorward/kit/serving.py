@@ -136,7 +136,10 @@ class HttpServer:
             await self._task
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on ``host:port`` (0: a free one); raises ``OSError``."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a socket that listens on ``host:port`` (0: a free one); raises ``OSError``.
+
+    ``shared``: other processes of ours may listen there too, and the system spreads connections over them.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=shared)
