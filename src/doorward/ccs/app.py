@@ -42,6 +42,7 @@ from doorward.wire.enrolment import LinkAddress
 log = structlog.get_logger(__name__)
 
 CATALOGUE_LOOK_S = 2.0
+TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
@@ -116,7 +117,8 @@ class CcsApp:
         if not isinstance(rng, random.SystemRandom):
             raise ValueError("the CCS needs the system's randomness: ids, secrets and tokens come from it")
         self.settings = settings
-        self.clock = clock or SlewingClock(time.time, time.monotonic)
+        self._ahead_us = 0
+        self.clock = clock or SlewingClock(self._wall_s, time.monotonic)
         self._rng = rng
         self._worker = worker or f"w-1-{rng.getrandbits(32):08x}"
         self._listening = listening
@@ -161,6 +163,7 @@ class CcsApp:
         listening = self._listening or listen(settings.host, settings.port)
         self._issuer = settings.public_url.rstrip("/") or _url(settings, listening.getsockname()[1])
         self.store = await open_store(database_url(settings), clock=self.clock)
+        await self._look_at_the_time()
         await self._fill_catalogue()
         self.gateways = GatewayList(self.store)
         await self.gateways.look()
@@ -168,7 +171,13 @@ class CcsApp:
         await self._serve(listening)
         await self.upkeep.partitions()
         await self.store.listen(self.journey.heard)
-        self._keep(self.upkeep.run, self.journey.pushing.run, self._watch_catalogue, self._watch_gateways)
+        self._keep(
+            self.upkeep.run,
+            self.journey.pushing.run,
+            self._watch_catalogue,
+            self._watch_gateways,
+            self._watch_the_time,
+        )
 
     def _open_keys(self) -> None:
         authority = self.settings.data_dir / AUTHORITY_DIR
@@ -345,6 +354,21 @@ class CcsApp:
             return "stopping" if self._stopping else "starting"
         await self.store.read(lambda books: books.formats_version())
         return ""
+
+    def _wall_s(self) -> float:
+        """The time that all workers go by: the database's, where there are several (DESIGN §4)."""
+        return time.time() + self._ahead_us / 1_000_000
+
+    async def _look_at_the_time(self) -> None:
+        self._ahead_us = await self.store.ahead_us(time.time)
+
+    async def _watch_the_time(self) -> None:
+        while True:
+            await asyncio.sleep(TIME_LOOK_S)
+            try:
+                await self._look_at_the_time()
+            except Exception:
+                log.exception("the database's time could not be read; we go on by what we know")
 
     async def _fill_catalogue(self) -> None:
         """Put the standard formats in at first start; then load whatever is there."""

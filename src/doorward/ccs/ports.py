@@ -451,6 +451,11 @@ class Store(Protocol):
         """Call ``heard(channel, payload)`` for the hints of all workers, our own included."""
         ...
 
+    async def ahead_us(self, wall_s: Callable[[], float]) -> int:
+        """How far the database's clock is ahead of ``wall_s`` (half the way there and back taken off):
+        several workers go by one clock. A store in our own process has our own, 0."""
+        ...
+
     async def close(self) -> None:
         """Finish what runs and close; idempotent."""
         ...

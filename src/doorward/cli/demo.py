@@ -6,12 +6,16 @@ import signal
 import sys
 import threading
 import time
+import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doorward.simulate.local_utility import DidNotStart, LocalUtility
+from doorward.client import Client
+from doorward.client.records import Event
+from doorward.simulate.local_utility import UTILITY_FILE, DidNotStart, LocalUtility
 from doorward.simulate.neighbourhood_plan import DEMO
 
 app = typer.Typer(help="A whole utility on this machine.")
@@ -23,6 +27,9 @@ GUEST = "sunfold"
 PAUSE_S = 20.0
 TARGET_W = 8000.0
 WATCH_S = 0.5
+POLL_S = 0.1
+LOOK_S_MAX = 2.0
+CHARGERS_WAIT_S_MAX = 30.0
 
 
 @app.callback(invoke_without_command=True)
@@ -33,8 +40,7 @@ def demo(
     ] = True,
 ) -> None:
     """Start a CCS, three gateways, twelve devices and an energy manager; Ctrl-C stops all of it."""
-    if fresh and (dir / STATE_FILE).exists():
-        shutil.rmtree(dir)
+    _make_room(dir, fresh)
     utility = LocalUtility(
         dir.absolute(),
         DEMO,
@@ -43,9 +49,10 @@ def demo(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    began_s = time.monotonic()
+    began_s, began = time.monotonic(), datetime.now(UTC)
     try:
         utility.start()
+        _await_chargers(utility, began)
         utility.start_manager(MANAGER, TARGET_W, PAUSE_S)
         (utility.directory / STATE_FILE).write_text(json.dumps({"url": utility.url, "party": GUEST}))
         _say(utility, dir, time.monotonic() - began_s)
@@ -57,6 +64,40 @@ def demo(
     finally:
         utility.stop()
         (utility.directory / STATE_FILE).unlink(missing_ok=True)
+
+
+def _make_room(dir: Path, fresh: bool) -> None:
+    """Clear what an earlier demo left, and nothing else; exit when one runs there."""
+    try:
+        url = json.loads((dir / STATE_FILE).read_text())["url"]
+        with urllib.request.urlopen(f"{url}/healthz", timeout=LOOK_S_MAX):
+            running = True
+    except OSError:  # urllib's errors too
+        running = False
+    if running:
+        typer.echo(f"a demo runs in {dir} already; stop it, or give this one another --dir", err=True)
+        raise typer.Exit(2)
+    if fresh and (dir / UTILITY_FILE).exists():
+        shutil.rmtree(dir)
+
+
+def _await_chargers(utility: LocalUtility, began: datetime) -> None:
+    """Chargers come to their gateways by themselves: wait until all have; raise ``DidNotStart``."""
+    missing = {each.id for home in DEMO.homes for each in home.equipment if each.protocol != "modbus"}
+    end_s = time.monotonic() + CHARGERS_WAIT_S_MAX
+    with Client(utility.url, client_id=MANAGER, client_secret=utility.secret(MANAGER)) as client:
+        after = ""
+        while missing:
+            page = client.past_events(after=after, kind="device.notice")
+            after = page.next or after
+            missing -= {each.device for each in page.items if _came_online(each, began)}
+            if time.monotonic() > end_s:
+                raise DidNotStart(f"chargers did not connect: {', '.join(sorted(missing))}")
+            time.sleep(POLL_S)
+
+
+def _came_online(event: Event, began: datetime) -> bool:
+    return event.data.get("kind") == "online" and event.created is not None and event.created >= began
 
 
 def _say(utility: LocalUtility, dir: Path, took_s: float) -> None:

@@ -1,6 +1,7 @@
 """What a store promises about transactions, whatever is in them."""
 
 import asyncio
+import time
 from functools import partial
 
 import pytest
@@ -125,3 +126,10 @@ async def test_what_a_caller_no_longer_waits_for_disturbs_nobody(rig: Rig) -> No
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [at for at, answer in enumerate(answers) if answer is not None] == [3]
     assert await rig.store.write(lambda books: books.ready_gateways(None, NOW, 1)) == set()
+
+
+async def test_the_time_of_the_database_is_known_relative_to_ours(rig: Rig) -> None:
+    own = await rig.store.ahead_us(time.time)
+    slow = await rig.store.ahead_us(lambda: time.time() - 100)
+    assert abs(own) < 10_000_000
+    assert slow in (0, pytest.approx(100_000_000, abs=10_000_000))

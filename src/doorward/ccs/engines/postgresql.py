@@ -169,6 +169,15 @@ class PostgresqlStore:
             async with _reached(self._readers) as connection:
                 return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
 
+    async def ahead_us(self, wall_s: Callable[[], float]) -> int:
+        """Ask the server for its time; the answer is good to about half of the way there and back."""
+        async with _reached(self._readers) as connection:
+            before_s = wall_s()
+            theirs_us: int = await connection.fetchval(
+                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+            )
+            return theirs_us - int((before_s + wall_s()) / 2 * 1_000_000)
+
     async def hint(self, channel: str, payload: str) -> None:
         """Tell all workers; raise ``ValueError`` for a hint that is too long."""
         text = f"{channel} {payload}"

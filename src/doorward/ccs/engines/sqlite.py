@@ -108,6 +108,10 @@ class SqliteStore:
         now_us = self._clock.now_us()
         return lambda connection: drive(_awaiting(step(SqlBooks(SqliteExecutor(connection), now_us))))
 
+    async def ahead_us(self, wall_s: Callable[[], float]) -> int:
+        """Our own clock is the only one."""
+        return 0
+
     async def hint(self, channel: str, payload: str) -> None:
         """Tell our own listeners, soon."""
         loop = asyncio.get_running_loop()

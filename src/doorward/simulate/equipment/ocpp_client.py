@@ -20,7 +20,7 @@ from doorward.simulate.equipment.charger import EvCharger
 from doorward.simulate.equipment.ocpp_point import ANSWER_S_MAX
 
 RECONNECT_S = 0.2
-RECONNECT_S_MAX = 10.0
+RECONNECT_S_MAX = 2.0
 
 
 class OcppClient:
