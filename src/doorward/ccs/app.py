@@ -4,7 +4,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 
 import structlog
@@ -46,6 +46,8 @@ TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
+JOINED = "joined"
+"""The hint that a gateway enrolled at one of the workers."""
 
 
 class GatewayList:
@@ -124,6 +126,7 @@ class CcsApp:
         self._listening = listening
         self._catalogue = Catalogue([])
         self._duties: list[asyncio.Task[None]] = []
+        self._errands: set[asyncio.Task[None]] = set()
         self._servers: list[HttpServer] = []
         self._stopping = False
         self._started = False
@@ -170,7 +173,7 @@ class CcsApp:
         self._build_way()
         await self._serve(listening)
         await self.upkeep.partitions()
-        await self.store.listen(self.journey.heard)
+        await self.store.listen(self._heard)
         self._keep(
             self.upkeep.run,
             self.journey.pushing.run,
@@ -297,8 +300,40 @@ class CcsApp:
         return self.authority.sign_gateway(csr, gateway)
 
     def _joined(self, gateway: Gateway) -> None:
-        self.gateways.joined(gateway)
-        self.journey.switchboard.learn({gateway.id: gateway})
+        """A gateway enrolled here; whoever serves its partition must know it too."""
+        self._let_in([gateway])
+        if self.settings.is_shared:
+            self._soon(self.store.hint(JOINED, gateway.id))
+
+    def _heard(self, channel: str, payload: str) -> None:
+        if channel == JOINED:
+            self._soon(self._learn_of(payload))
+        else:
+            self.journey.heard(channel, payload)
+
+    async def _learn_of(self, gateway: str) -> None:
+        found = await self.store.read(lambda books: books.gateways([gateway]))
+        self._let_in([each for each in found.values() if each.state == "enrolled"])
+
+    def _let_in(self, gateways: Collection[Gateway]) -> None:
+        for gateway in gateways:
+            self.gateways.joined(gateway)
+        self.journey.switchboard.learn({gateway.id: gateway for gateway in gateways})
+        if isinstance(self.link, MqttLink):
+            self.link.learned()
+
+    def _soon(self, errand: Coroutine[None, None, None]) -> None:
+        """Run an errand that may be lost: looking at all gateways makes up for it."""
+
+        async def run() -> None:
+            try:
+                await errand
+            except Exception:
+                log.exception("a word between workers was lost")
+
+        task = asyncio.ensure_future(run())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def stop(self) -> None:
         """Stop without refusing anybody: no new connections, then what runs is finished, then all is closed.
@@ -311,9 +346,10 @@ class CcsApp:
         if self._of("door"):
             self.door.close()
         await asyncio.gather(*stops)
-        for duty in self._duties:
-            duty.cancel()
-        await asyncio.gather(*self._duties, return_exceptions=True)
+        tasks = [*self._duties, *self._errands]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._close()
 
     async def _close(self) -> None:
@@ -405,7 +441,7 @@ class CcsApp:
 
     async def _look_at_gateways(self) -> None:
         changed, gone = await self.gateways.look()
-        self.journey.switchboard.learn({gateway.id: gateway for gateway in changed})
+        self._let_in(changed)
         for gateway in gone:
             self.journey.switchboard.forget(gateway)
             await self.link.drop(gateway)

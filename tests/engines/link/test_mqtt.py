@@ -48,6 +48,29 @@ async def test_two_workers_share_the_gateways(mqtt_rig: MqttRig) -> None:
     await other.stop()
 
 
+async def test_a_gateway_that_enrolled_elsewhere_comes_in_once_it_is_known(mqtt_rig: MqttRig) -> None:
+    desk = Desk()
+    known: set[str] = set()
+    other = MqttLink(
+        f"mqtts://{HOST}:{mqtt_rig.port}", mqtt_rig.authority.worker("ccs-2"), "ccs-2", known.__contains__,
+        random.Random(2), first_wait_s=0.05,
+    )  # fmt: skip
+    await other.own(range(topics.PARTITIONS))
+    await other.start(desk.received, desk.presence)
+    one, two = await mqtt_rig.home("gw-1"), await mqtt_rig.home("gw-2")
+    known.add("gw-2")
+    other.learned()
+    await eventually(lambda: list(other.connected()) == ["gw-2"])
+    known.add("gw-1")
+    await one.leave()
+    await eventually(lambda: "gw-1" not in mqtt_rig.link.connected())
+    other.learned()
+    await two.uplink.send(b"after it")
+    await eventually(lambda: desk.heard("gw-2") == [b"after it"])
+    assert list(other.connected()) == ["gw-2"]  # who has gone again does not come in
+    await other.stop()
+
+
 async def test_a_link_waits_for_a_broker_that_is_not_there_yet(mqtt_rig: MqttRig) -> None:
     await mqtt_rig.crash()
     desk = Desk()

@@ -26,6 +26,8 @@ OPEN_WAIT_S_MAX = 10.0
 CLOSE_WAIT_S_MAX = 2.0
 UNACKNOWLEDGED_MAX = 2000
 UNACKNOWLEDGED_BYTES_MAX = 16 * 1024 * 1024
+STRANGERS_MAX = 10_000
+"""Gateways that the broker has let in and that we do not know yet; others wait for their next connection."""
 FRAME_EXPIRY_S = 60
 """A frame that the broker could not hand over by then is thrown away: it will be said again."""
 PACKET_BYTES_MAX = FRAME_BYTES_MAX + 1024
@@ -67,6 +69,7 @@ class MqttLink:
         self._steady_s = steady_s
         self._partitions: frozenset[int] = frozenset()
         self._connected: set[str] = set()
+        self._strangers: set[str] = set()
         self._unacknowledged = Unacknowledged()
         self._client: Client | None = None
         self._session: Session | None = None
@@ -112,6 +115,7 @@ class MqttLink:
         self._partitions = wanted
         for gateway in [g for g in self._connected if _partition(down(g)) not in wanted]:
             self._leave(gateway)
+        self._strangers = {each for each in self._strangers if _partition(down(each)) in wanted}
         if self._session is None or self._client is None or not self._client.is_connected:
             return  # all of them are subscribed to when the broker is there
         if given_up:
@@ -120,6 +124,11 @@ class MqttLink:
             await self._session.subscribe(_subscriptions(gained), wait_s_max=OPEN_WAIT_S_MAX)
         except OSError as error:
             log.warning("link: partitions are not heard before the broker is connected anew: %s", error)
+
+    def learned(self) -> None:
+        """More gateways are enrolled now (by another worker): those that stood at the door come in."""
+        for gateway in [each for each in self._strangers if self._enrolled(each)]:
+            self._heard(gateway, connected=True)
 
     async def drop(self, gateway: str) -> None:
         """Hear the gateway no more until it connects anew; the broker keeps it out by the revocation list."""
@@ -151,6 +160,7 @@ class MqttLink:
             self._client = self._session = None
             for gateway in list(self._connected):
                 self._leave(gateway)
+            self._strangers.clear()
             await session.close(wait_s_max=CLOSE_WAIT_S_MAX)
 
     def _new_client(self) -> Client:
@@ -186,9 +196,12 @@ class MqttLink:
 
     def _heard(self, gateway: str, *, connected: bool) -> None:
         self._leave(gateway)  # also before "on": it may be back before its old connection was seen to end
+        self._strangers.discard(gateway)
         if connected and self._enrolled(gateway):
             self._connected.add(gateway)
             self._presence(gateway, True)
+        elif connected and len(self._strangers) < STRANGERS_MAX:
+            self._strangers.add(gateway)
 
     def _leave(self, gateway: str) -> None:
         if gateway in self._connected:
