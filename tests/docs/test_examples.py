@@ -109,10 +109,31 @@ def test_all_that_a_third_party_is_told_to_type_works(demo: Demo) -> None:
     assert '"id":"TH-1001"' in said
 
 
-def test_ctrl_c_stops_all_of_it(tmp_path: Path) -> None:
-    process = subprocess.Popen(
+def test_a_second_demo_in_the_same_place_is_refused_and_disturbs_nothing(demo: Demo) -> None:
+    again = subprocess.run(
         [sys.executable, "-m", "doorward.cli", "demo"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=demo.place, capture_output=True, text=True, timeout=START_WAIT_S_MAX,
+    )  # fmt: skip
+    assert again.returncode == 2
+    assert "a demo runs in .doorward/demo already" in again.stderr
+    assert demo.shell(".venv/bin/doorward ask TH-1001").count("\nDONE") == 1
+
+
+def test_ctrl_c_stops_all_of_it_and_the_next_start_begins_anew(tmp_path: Path) -> None:
+    place = tmp_path / ".doorward" / "demo"
+    secrets = []
+    for _ in range(2):
+        start_and_stop(tmp_path)
+        secrets.append((place / "secrets" / "sunfold").read_text())
+    assert secrets[0] != secrets[1]
+    start_and_stop(tmp_path, "--keep")
+    assert (place / "secrets" / "sunfold").read_text() == secrets[1]
+
+
+def start_and_stop(place: Path, *options: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "doorward.cli", "demo", *options],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
         first_words(process)

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ PRODUCTION = ("postgresql", "mqtt")
 ENGINES = (EMBEDDED, ("postgresql", "websocket"), PRODUCTION)
 """Pairs of store and link that a CCS runs with."""
 
+UTILITY_FILE = "utility.toml"
+PORTS_FILE = "ports.json"
 START_WAIT_S_MAX = 60.0
 STOP_WAIT_S_MAX = 15.0
 POLL_S = 0.05
@@ -82,6 +84,16 @@ class Ports:
     ocpp: dict[str, int] = field(default_factory=dict)
 
 
+def _ports(file: Path, plan: Plan) -> Ports:
+    """Return the ports of an earlier start in the same place, where its gateways look for the CCS; or free ones."""
+    if file.exists():
+        return Ports(**json.loads(file.read_text(encoding="utf-8")))
+    return Ports(
+        modbus={home.gateway: free_port() for home in plan.homes},
+        ocpp={home.gateway: free_port() for home in plan.homes},
+    )
+
+
 class LocalUtility:
     """Starts and stops the processes of a :class:`~doorward.simulate.neighbourhood_plan.Plan`.
 
@@ -105,10 +117,7 @@ class LocalUtility:
         self.directory = directory
         self.plan = plan
         self.engines = engines
-        self.ports = Ports(
-            modbus={home.gateway: free_port() for home in plan.homes},
-            ocpp={home.gateway: free_port() for home in plan.homes},
-        )
+        self.ports = _ports(directory / PORTS_FILE, plan)
         self._settings = dict(settings or {})
         if workers > 1:
             self._settings["workers"] = workers
@@ -167,6 +176,7 @@ class LocalUtility:
         What does not need the others starts beside them: equipment, the CCS, and the utility's data.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / PORTS_FILE).write_text(json.dumps(asdict(self.ports)))
         equipment = self.start_equipment()
         self.start_services()
         ccs = self.start_ccs()
@@ -230,7 +240,7 @@ class LocalUtility:
                 file.write_text(os.urandom(24).hex(), encoding="utf-8")
                 file.chmod(0o600)
         (self.directory / "codes").mkdir(mode=0o700, exist_ok=True)
-        file = self.directory / "utility.toml"
+        file = self.directory / UTILITY_FILE
         file.write_text(utility_file_of(self.plan, self.ports.modbus), encoding="utf-8")
         arguments = ["apply", str(file), "--dir", str(self.directory / "ccs")]
         if database := self._settings.get("database"):
