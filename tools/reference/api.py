@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from doorward import __version__
 from doorward.ccs.doors.api.app import Parts, build_rest
 from doorward.ccs.doors.api.openapi import HOT, describe
-from tools.reference.pages import page, table, words
+from tools.reference.pages import json_page, page, table, words
 
 METHODS = ("get", "post", "put", "delete")
 
 
 def openapi() -> str:
     """The API as the CCS itself describes it at /openapi.json."""
-    encoded = msgspec.json.encode(description(), order="deterministic")
-    return msgspec.json.format(encoded, indent=2).decode() + "\n"
+    return json_page(description())
 
 
 def api_page() -> str:

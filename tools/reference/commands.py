@@ -33,7 +33,8 @@ def one_command(name: str, command: Any, heading: str) -> Iterator[str]:
     shown = [one for one in command.params if one.expose_value and not one.hidden]
     arguments = " ".join(one.name.upper() for one in shown if one.param_type_name == "argument")
     yield from (f"{heading} {name}", "", f"`{name} {arguments}`".replace(" `", "`"), "")
-    yield from (words(command.callback.__doc__ or command.help), "")
+    said = command.callback.__doc__ if command.callback else command.help
+    yield from (words(said), "")
     if shown:
         yield from table(["", "meaning", "default"], [parameter(one) for one in shown])
         yield ""

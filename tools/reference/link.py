@@ -5,6 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from doorward.wire import messages
+from tools.reference.pages import json_page
 
 SCHEMA_PLACE = "#/components/schemas/{name}"
 
@@ -45,7 +46,7 @@ def asyncapi() -> str:
             },
         },
     }
-    return msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=2).decode() + "\n"
+    return json_page(document)
 
 
 def drawable(one: type[msgspec.Struct]) -> type[msgspec.Struct]:
