@@ -1,7 +1,8 @@
-"""What a result carries: readings as JSON, by the names of the message formats."""
+"""What a result carries: readings and failures as JSON, by the names of the message formats."""
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -10,6 +11,19 @@ from doorward.wire.reasons import Reason
 from doorward.wire.times import to_rfc3339
 
 _encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one device did not do its part."""
+
+    device: str
+    reason: Reason
+    detail: str
+
+    def data(self) -> dict[str, object]:
+        """Return it as JSON."""
+        return {"device": self.device, "reason": self.reason.value, "detail": self.detail}
 
 
 def require_sound(reading: Reading, device: str) -> None:

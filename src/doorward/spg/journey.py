@@ -21,6 +21,7 @@ from itertools import groupby
 from doorward.spg.acting import Acting
 from doorward.spg.desk import Desk, Entry
 from doorward.spg.letting_go import LettingGo
+from doorward.spg.monitoring import Monitoring
 from doorward.spg.ports import DeviceNotice, Restart
 from doorward.spg.receiving import Receiving, applied
 from doorward.spg.rules.facts import Intent, Mark
@@ -55,7 +56,8 @@ class Journey:
         self.desk = desk
         self.software = software
         self.letting_go = LettingGo(desk)
-        self.acting = Acting(desk, self.letting_go)
+        self.monitoring = Monitoring(desk, self.letting_go)
+        self.acting = Acting(desk, self.monitoring, self.letting_go)
         self.speaking = Speaking(desk, self.letting_go)
         self.receiving = Receiving(desk, self)
         self.boot = 0

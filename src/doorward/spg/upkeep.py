@@ -119,7 +119,7 @@ class Upkeep:
         async with gate:
             try:
                 async with self.desk.hands.hold([device.id], SAMPLE_RANK):
-                    reading = await self.journey.acting.read_held(device)
+                    reading = await self.journey.monitoring.read_held(device)
             except DeviceFault:
                 return None
         return Sample(
