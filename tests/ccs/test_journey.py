@@ -9,7 +9,7 @@ from doorward.ccs.rules.facts import Endpoint
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
-from doorward.wire.messages import Ack, Cancel, Command, Known, Reconcile, Time
+from doorward.wire.messages import Ack, Cancel, Command, Known, Provision, Reconcile, Time
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import SCENARIO, Step
 from tests.ccs.town import LIMIT, READ, Town, settle
@@ -449,3 +449,18 @@ async def test_of_a_burst_the_most_urgent_take_the_room_that_there_is(town: Town
         if isinstance(verdict, Accepted) and wish == "high"
     }
     assert sent == high
+
+
+async def test_a_gateway_that_is_slow_to_confirm_is_not_told_the_same_again_and_again(town: Town) -> None:
+    await town.withdraw()
+    told = 0
+    for _ in range(10):
+        town.clock.pass_s(1)
+        await town.upkeep.provisioning()
+        await settle(town.journey)
+        told += sum(isinstance(message, Provision) for message in town.gateway.heard())
+    assert told == 1
+    town.clock.pass_s(16)
+    await town.upkeep.provisioning()
+    await settle(town.journey)
+    assert any(isinstance(message, Provision) for message in town.gateway.heard())

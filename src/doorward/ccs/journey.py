@@ -232,7 +232,7 @@ class Journey:
             except LeaseLost:
                 sent, behind = [], []  # the gateways are another worker's now, and so is what waits for them
             for state in behind:
-                self.switchboard.post(state.gateway.id, *desired_state(state, self.clock.now_us()))
+                self.tell(state)
             self._publish(sent)
         return [None] * len(gateways)
 
@@ -360,10 +360,16 @@ class Journey:
 
     async def greet(self, gateway: str) -> None:
         """On connect: time → withdrawals → grants and leases → reconcile → only then dispatch."""
-        messages = await self.store.read(lambda books: greeting(books, gateway, self.clock.now_us()))
-        self.switchboard.post(gateway, *messages)
+        version, messages = await self.store.read(lambda books: greeting(books, gateway, self.clock.now_us()))
+        self.switchboard.tell(gateway, version, self.clock.now_us(), *messages)
         self.switchboard.greeted(gateway)
         self.dispatch_to({gateway})
+
+    def tell(self, state: Provisioned) -> None:
+        """S3.06: send a gateway what it should hold."""
+        now_us = self.clock.now_us()
+        gateway = state.gateway
+        self.switchboard.tell(gateway.id, gateway.desired_version, now_us, *desired_state(state, now_us))
 
     # ---- the answer goes to the third party ---------------------------------------------------------
     # S1.12–S1.17, S2.13–S2.18: to one who asks, here; by webhook, in ``pushing``, by the same decisions.

@@ -17,8 +17,8 @@ from doorward.wire.messages import (
 RECONCILE_IDS_MAX = 2_000
 
 
-async def greeting(books: Books, gateway: str, now_us: int) -> list[Down]:
-    """Return what a gateway is told on connecting, in its fixed order."""
+async def greeting(books: Books, gateway: str, now_us: int) -> tuple[int, list[Down]]:
+    """Return what a gateway is told on connecting, in its fixed order, and which version of its state that is."""
     desired = (await books.provisioned({gateway})).get(gateway)
     open_ids = await books.open_at(gateway)
     opened = await books.requests(open_ids[:RECONCILE_IDS_MAX])
@@ -28,7 +28,7 @@ async def greeting(books: Books, gateway: str, now_us: int) -> list[Down]:
     ids = [id for id in open_ids[:RECONCILE_IDS_MAX] if id in opened]
     messages.append(Reconcile(ids=ids, attempts=[opened[id].attempt for id in ids]))
     messages += [Cancel(id=each.id, by_party=each.party) for each in opened.values() if each.cancel_asked]
-    return messages
+    return (desired.gateway.desired_version if desired else 0), messages
 
 
 def desired_state(desired: Provisioned, now_us: int) -> list[Down]:

@@ -17,6 +17,8 @@ from doorward.wire.reasons import Reason, Refused
 REPLAY_WINDOW = 1024
 """A counter this far below the highest is a late duplicate; further below it is a replay."""
 
+TELL_AGAIN_US = 15_000_000
+"""A gateway that has not confirmed its desired state is told again after this; it may be busy applying it."""
 ACK_WAIT_S = 0.1
 """How long an acknowledgement waits for company; a gateway repeats nothing for seconds."""
 
@@ -30,6 +32,8 @@ class _Line:
     waiting: list[Down] = field(default_factory=list)
     in_flight: set[str] = field(default_factory=set)
     greeted: bool = False
+    told: tuple[int, int] = (0, 0)
+    """The version of its desired state that it was told last, and when (µs)."""
 
 
 class Switchboard:
@@ -106,6 +110,18 @@ class Switchboard:
     def greeted_among(self, gateways: Collection[str]) -> set[str]:
         """Those of ``gateways`` that are connected and have been told what comes first."""
         return {each for each in gateways if each in self._lines and self._lines[each].greeted}
+
+    def tell(self, gateway: str, version: int, now_us: int, *messages: Down) -> None:
+        """Send a gateway its desired state, and remember that it was told."""
+        line = self._lines.get(gateway)
+        if line is not None:
+            line.told = (version, now_us)
+            self.post(gateway, *messages)
+
+    def needs_telling(self, gateway: str, version: int, now_us: int) -> bool:
+        """Whether it was not told this version, or so long ago that the word must have been lost."""
+        line = self._lines.get(gateway)
+        return line is not None and (line.told[0] != version or now_us - line.told[1] > TELL_AGAIN_US)
 
     def took(self, gateway: str, request: str) -> bool:
         """A receipt or result for a request came; whether that made room where there was none."""

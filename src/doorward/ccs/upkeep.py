@@ -17,7 +17,7 @@ from doorward.ccs import way_back, way_out
 from doorward.ccs.cancelling import refund
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import Books, ConsentAuthority
-from doorward.ccs.provisioning import desired_state, is_live
+from doorward.ccs.provisioning import is_live
 from doorward.ccs.refusals import attempt_row
 from doorward.ccs.rules.facts import Event, Grant, Request, StepRecord
 from doorward.kit.ids import uuid7
@@ -195,10 +195,16 @@ class Upkeep:
         behind = await self.journey.store.read(lambda books: books.unprovisioned(partitions, SLICE))
         connected = self.journey.switchboard.greeted_among(behind)
         if connected:
-            desired = await self.journey.store.read(lambda books: books.provisioned(connected))
+            found = await self.journey.store.read(lambda books: books.gateways(connected))
             now_us = self.journey.clock.now_us()
-            for gateway, state in desired.items():
-                self.journey.switchboard.post(gateway, *desired_state(state, now_us))
+            needed = {
+                each.id
+                for each in found.values()
+                if self.journey.switchboard.needs_telling(each.id, each.desired_version, now_us)
+            }
+            states = await self.journey.store.read(lambda books: books.provisioned(needed))
+            for state in states.values():
+                self.journey.tell(state)
         return False
 
     async def grant_leases(self) -> bool:

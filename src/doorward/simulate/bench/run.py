@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from doorward.ccs.app import prepare
+from doorward.ccs.app import database_url, prepare
 from doorward.ccs.engines.link_mqtt import mosquitto_acl, mosquitto_config
+from doorward.ccs.engines.opening import open_store
 from doorward.ccs.settings import PREFIX, CcsSettings, read_settings
 from doorward.kit.clock import Clock
 from doorward.simulate.bench import floor, gateways, ledger, load
@@ -76,7 +77,7 @@ async def run(plan: Plan, clock: Clock, rng: random.Random, progress: Progress) 
             if plan.link == "mqtt":
                 servers["broker"] = _broker(town, settings, _fresh(place / "broker"))
                 await asyncio.to_thread(stack.enter_context, running(servers["broker"]))
-            phases, memory, verdict = await _measure(plan, place, settings, town, servers, progress)
+            phases, memory, verdict = await _measure(plan, place, settings, town, servers, clock, progress)
         floors = await _measure_floor(plan, place, town, progress)
     return Report(
         plan=plan,
@@ -174,6 +175,7 @@ async def _measure(
     settings: CcsSettings,
     town: Town,
     servers: dict[str, Server],
+    clock: Clock,
     progress: Progress,
 ) -> tuple[list[Measured], Memory, ledger.Verdict]:
     homes, market = place / "homes.json", place / "market.json"
@@ -188,6 +190,7 @@ async def _measure(
         await _ready(ccs, settings.port)
         alone = rss_bytes(family(ccs.pid))
         await spgs.ask(gateways.Order(do="start", path=str(homes)), int, START_WAIT_S_MAX)
+        await _provisioned(settings, clock)
         await asyncio.sleep(SETTLE_S)
         connected = rss_bytes(family(ccs.pid))
         progress(f"{plan.gateways} gateways are connected")
@@ -206,6 +209,17 @@ async def _measure(
             per_gateway_bytes=max(0, connected - alone) // plan.gateways,
         )
         return measured, memory, await _compare(place, spgs, traders)
+
+
+async def _provisioned(settings: CcsSettings, clock: Clock) -> None:
+    """Wait until every gateway has confirmed what it holds: what comes before is no round trip."""
+    store = await open_store(database_url(settings), clock=clock)
+    try:
+        async with asyncio.timeout(START_WAIT_S_MAX):
+            while await store.read(lambda books: books.unprovisioned(None, 1)):
+                await asyncio.sleep(0.5)
+    finally:
+        await store.close()
 
 
 async def _ready(ccs: Worker, port: int) -> None:
