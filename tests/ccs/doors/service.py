@@ -22,6 +22,7 @@ from doorward.kit.files import write_atomically
 from doorward.kit.ids import uuid7
 from doorward.wire.messages import Command
 from doorward.wire.signatures import public_jwk
+from doorward.wire.steps import Step
 from tests.ccs.town import MASTER, FakeLink, PlayedGateway, Town
 
 SECRET = "correct horse battery staple"
@@ -146,10 +147,12 @@ class Service:
                 await asyncio.sleep(0.005)
 
     async def done(self, data: object) -> Request:
-        """Send a read and let the gateway answer it."""
+        """Send a read and let the gateway answer it, the receipt in a frame before the rest."""
         reply = await self.post()
         assert reply.status == 202, reply.body
         command = await self.command()
+        at_us = self.app.clock.now_us()
+        await self.gateway.say(self.gateway.receipt(command.id, Step.GATEWAY_RECEIVED, at_us))
         await self.gateway.answer(command.id, data)
         return await self.request(command.id)
 

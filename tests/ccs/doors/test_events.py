@@ -70,6 +70,13 @@ async def test_events_are_polled_with_the_data_that_is_allowed_now(service: Serv
     assert "handing_over" in await service.steps(request.id)
 
 
+async def test_a_receipt_that_comes_with_its_result_is_no_event_of_its_own(service: Service) -> None:
+    await service.post()
+    await service.gateway.answer((await service.command()).id, 1)
+
+    assert [event["type"] for event in (await service.get("/v1/events")).json["items"]] == ["request.result"]
+
+
 async def test_polling_goes_on_after_the_cursor_and_says_it_again_when_nothing_is_new(
     service: Service,
 ) -> None:
