@@ -266,7 +266,7 @@ async def test_what_the_gateway_numbers_is_acknowledged_after_the_commit_and_aga
     result = town.gateway.result(request.id, "DONE", 1)
     for _ in range(2):
         await town.gateway.say(result)
-        await asyncio.sleep(2 * ACK_WAIT_S)
+        await asyncio.sleep(1.5 * ACK_WAIT_S)
         acks = [message for message in town.gateway.heard() if isinstance(message, Ack)]
         assert [seq for ack in acks for seq in ack.seqs] == [result.seq]
 

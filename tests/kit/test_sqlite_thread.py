@@ -12,7 +12,7 @@ import pytest
 
 from doorward.kit import sqlite_thread
 from doorward.kit.gather import Overloaded
-from doorward.kit.sqlite_thread import MEMORY, CommitFailed, SqliteThread
+from doorward.kit.sqlite_thread import MEMORY, CommitFailed, NotBegun, SqliteThread
 
 Job = Callable[[sqlite3.Connection], Any]
 
@@ -32,10 +32,12 @@ def facts(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in connection.execute("SELECT n FROM fact ORDER BY n")]
 
 
-@pytest.fixture(params=["thread", "inline", "memory", "inline memory"])
+@pytest.fixture(params=["thread", "loop", "inline", "memory", "inline memory"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> SqliteThread:
     path = MEMORY if "memory" in request.param else tmp_path / "facts.db"
-    return SqliteThread(path, schema=schema, inline="inline" in request.param)
+    return SqliteThread(
+        path, schema=schema, inline="inline" in request.param, on_loop=request.param == "loop"
+    )
 
 
 @pytest.fixture
@@ -234,8 +236,9 @@ async def test_close_finishes_what_waits_can_be_repeated_and_then_refuses(databa
         await database.write(insert(99))
 
 
-async def test_two_processes_take_turns(filed: SqliteThread) -> None:
-    other = SqliteThread(filed.path, schema=schema)
+@pytest.mark.parametrize("on_loop", [False, True])
+async def test_two_processes_take_turns(filed: SqliteThread, on_loop: bool) -> None:
+    other = SqliteThread(filed.path, schema=schema, on_loop=on_loop)
     await asyncio.gather(*((filed if n % 2 else other).write(insert(n)) for n in range(40)))
     assert await filed.read(facts) == list(range(40))
     await other.close()
@@ -260,3 +263,53 @@ async def test_a_commit_is_as_durable_as_asked_for(tmp_path: Path) -> None:
         assert await database.write(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
         await database.close()
     assert levels == [0, 1, 2]
+
+
+async def test_on_the_loop_the_disk_is_waited_for_by_a_thread_only(tmp_path: Path) -> None:
+    database = SqliteThread(tmp_path / "facts.db", schema=schema, on_loop=True)
+    threads: set[int] = set()
+    commits: list[int] = []
+
+    def traced(statement: str) -> None:
+        if statement == "COMMIT":
+            commits.append(threading.get_ident())
+
+    await database.write(lambda connection: connection.set_trace_callback(traced))
+    await asyncio.gather(*(database.write(lambda _: threads.add(threading.get_ident())) for _ in range(20)))
+    assert threads == {threading.get_ident()}
+    assert len(commits) == 2, "the trace itself, and twenty together"
+    assert threading.get_ident() not in commits
+    await database.close()
+
+
+async def test_on_the_loop_a_commit_that_fails_fails_its_group_and_none_of_the_next(tmp_path: Path) -> None:
+    database = SqliteThread(tmp_path / "facts.db", schema=schema, on_loop=True)
+
+    def orphan(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA defer_foreign_keys = ON")
+        connection.execute("INSERT INTO fact (n, p) VALUES (9, 404)")
+
+    jobs = (insert(1), orphan, insert(2))
+    answers = await asyncio.gather(*(database.write(job) for job in jobs), return_exceptions=True)
+    assert [type(each) for each in answers] == [CommitFailed] * 3
+    assert await database.write(insert(3)) == 3
+    assert await database.read(facts) == [3]
+    await database.close()
+
+
+async def test_on_the_loop_a_file_that_another_holds_too_long_is_said_to_be_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = SqliteThread(tmp_path / "facts.db", schema=schema, on_loop=True)
+    other = sqlite3.connect(tmp_path / "facts.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(sqlite_thread, "BUSY_WAIT_MS_MAX", 50)
+    with pytest.raises(NotBegun, match="locked"):
+        await database.write(insert(1))
+    monkeypatch.setattr(sqlite_thread, "BUSY_WAIT_MS_MAX", 30_000)
+    waiting = asyncio.create_task(database.write(insert(2)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    other.execute("ROLLBACK")
+    assert await waiting == 2
+    await database.close()

@@ -19,8 +19,8 @@ REPLAY_WINDOW = 1024
 
 TELL_AGAIN_US = 15_000_000
 """A gateway that has not confirmed its desired state is told again after this; it may be busy applying it."""
-ACK_WAIT_S = 0.1
-"""How long an acknowledgement waits for company; a gateway repeats nothing for seconds."""
+ACK_WAIT_S = 1.0
+"""How long an acknowledgement waits for a command to go with; a gateway repeats nothing for three seconds."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from doorward.ccs.app import CcsApp, prepare
 from doorward.ccs.settings import CcsSettings, read_settings
 from doorward.cli.logs import set_up_logs
+from doorward.kit.collector import calm
 from doorward.kit.serving import listen
 
 app = typer.Typer(help="Run the utility's Customer Communication System.")
@@ -63,6 +64,7 @@ async def _serve(ccs: CcsApp) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await ccs.start()
+    calm()
     typer.echo(f"CCS: API {ccs.url}, description {ccs.url}/docs, gateways enrol at {ccs.enrol_url}", err=True)
     ending, failing = asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(ccs.failed())
     try:

@@ -3,12 +3,16 @@
 Work is a plain function over a connection. While one transaction commits, what arrives gathers into the
 next one; each function runs under a savepoint of its own, so that one that raises fails alone. Reads
 have a connection and a thread of their own and never wait for a commit.
+
+The writer is a thread; or, for a busy loop, only its commits are (``on_loop``): Python's lock changes hands
+at every statement, and two busy threads of Python wait for it far longer than a statement takes.
 """
 
 import asyncio
 import contextlib
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,6 +30,7 @@ BUSY_WAIT_MS_MAX = 10_000
 """How long another process may hold the file before a transaction gives up."""
 CHECKPOINT_PAGES = 4_000
 WAL_KEPT_BYTES_MAX = 64 * 1024 * 1024
+BUSY_RETRY_S = 0.005
 STATEMENTS_CACHED = 512
 
 
@@ -76,21 +81,44 @@ class _Session:
     def transact(self, jobs: list[_Job]) -> None:
         """Run all jobs in one transaction; each one ends with a result or an error."""
         try:
-            if self.connection is None:
-                self.connection = self._connect()
-            self.connection.execute(self._begin)
+            self.begin()
         except sqlite3.Error as error:
-            self._fail(jobs, NotBegun, error)
+            self.fail(jobs, NotBegun, error)
             return
+        if self.run(jobs):
+            self.commit(jobs)
+
+    def begin(self) -> None:
+        """Begin a transaction; raise ``sqlite3.Error`` when that is not possible now."""
+        if self.connection is None:
+            self.connection = self._connect()
+        self.connection.execute(self._begin)
+
+    def run(self, jobs: list[_Job]) -> bool:
+        """Run jobs in the transaction; whether there is something to commit."""
+        assert self.connection is not None
         try:
             for job in jobs:
                 self._run(self.connection, job)
+        except sqlite3.Error as error:
+            self._lose(jobs, error)
+            return False
+        return True
+
+    def commit(self, jobs: list[_Job]) -> None:
+        """Commit durably; every job that did not fail by itself before fails with it."""
+        assert self.connection is not None
+        try:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._abandon()
-            self._fail(jobs, CommitFailed, error)
+            self._lose(jobs, error)
 
-    def _fail(self, jobs: list[_Job], kind: type[Exception], cause: sqlite3.Error) -> None:
+    def _lose(self, jobs: list[_Job], error: sqlite3.Error) -> None:
+        self._abandon()
+        self.fail(jobs, CommitFailed, error)
+
+    def fail(self, jobs: list[_Job], kind: type[Exception], cause: sqlite3.Error) -> None:
+        """Say that jobs did not happen, and why."""
         for job in jobs:
             failure = kind(str(cause))
             failure.__cause__ = cause
@@ -175,6 +203,95 @@ class _Worker:
         return group, True
 
 
+class _LoopWriter:
+    """Runs jobs on the loop itself; only commits, which wait for the disk, go to a thread."""
+
+    def __init__(self, session: _Session, name: str, together_max: int) -> None:
+        self._session = session
+        self._together_max = together_max
+        self._waiting: deque[_Job] = deque()
+        self._busy = False
+        self._refused_s = 0.0
+        self._commits: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._idle: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._commit, name=name, daemon=True)
+        self._thread.start()
+
+    def ask(self, fn: Callable[[sqlite3.Connection], R]) -> "asyncio.Future[R]":
+        """Queue ``fn``; raise :class:`Overloaded` at the bound."""
+        if len(self._waiting) >= JOBS_WAITING_MAX:
+            raise Overloaded(f"{JOBS_WAITING_MAX} database jobs wait")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append(_Job(fn, future))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._next)
+        return future
+
+    async def stop(self) -> None:
+        """Finish what waits, close the session, end the thread."""
+        if self._busy:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+        self._commits.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._session.close()
+
+    def _next(self) -> None:
+        """Begin the next transaction and run its jobs; another process may hold the file for a while."""
+        group = self._gather()
+        if not group:
+            self._busy = False
+            if self._idle is not None:
+                self._idle.set()
+            return
+        try:
+            self._session.begin()
+        except sqlite3.Error as error:
+            self._wait_or_fail(group, error)
+            return
+        self._refused_s = 0.0
+        if self._session.run(group):
+            self._commits.put(group)
+        else:
+            self._ended(group)
+
+    def _wait_or_fail(self, group: list[_Job], error: sqlite3.Error) -> None:
+        loop = asyncio.get_running_loop()
+        self._refused_s = self._refused_s or loop.time()
+        if loop.time() - self._refused_s < BUSY_WAIT_MS_MAX / 1000 and _is_busy(error):
+            self._waiting.extendleft(reversed(group))
+            loop.call_later(BUSY_RETRY_S, self._next)
+            return
+        self._refused_s = 0.0
+        self._session.fail(group, NotBegun, error)
+        self._ended(group)
+
+    def _gather(self) -> list[_Job]:
+        group: list[_Job] = []
+        while self._waiting and len(group) < self._together_max:
+            job = self._waiting.popleft()
+            if job.future is not None and not job.future.cancelled():
+                group.append(job)
+        return group
+
+    def _commit(self) -> None:
+        while (group := self._commits.get()) is not None:
+            self._session.commit(group)
+            assert group[0].future is not None
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there
+                group[0].future.get_loop().call_soon_threadsafe(self._ended, group)
+
+    def _ended(self, group: list[_Job]) -> None:
+        _answer_all(group)
+        self._next()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def _answer(group: list[_Job]) -> None:
     """Resolve the futures of a group with one wake-up of each loop (there is one, as a rule)."""
     loops: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
@@ -198,7 +315,8 @@ class SqliteThread:
     ``schema`` is called once, on the fresh connection in autocommit, before anything else.
     ``synchronous`` is SQLite's: FULL survives a power cut, OFF is for throw-away data.
     ``inline`` runs everything in the caller's thread at once and never suspends: for simulation, where
-    the order of events is the seed's.
+    the order of events is the seed's. ``on_loop`` runs statements on the loop and only commits in a
+    thread: for a process whose loop is busy itself, with transactions that are short.
 
     Functions given to :meth:`write` and :meth:`read` must not keep the connection, commit, or roll back.
     """
@@ -210,6 +328,7 @@ class SqliteThread:
         schema: Callable[[sqlite3.Connection], None] | None = None,
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         inline: bool = False,
+        on_loop: bool = False,
         cache_kib: int = 16_384,
     ) -> None:
         self.path = str(path)
@@ -217,11 +336,13 @@ class SqliteThread:
         self._cache_kib = cache_kib
         self._closed = False
         alone = self.path == MEMORY or inline
+        self._on_loop = on_loop and not inline
         self._session = _Session(self._connect_writer, "BEGIN IMMEDIATE", reopens=self.path != MEMORY)
         if schema is not None:
             assert self._session.connection is not None
             schema(self._session.connection)
-        self._writer = None if inline else _Worker(self._session, "sqlite-writer", WRITES_TOGETHER_MAX)
+        kind = _LoopWriter if self._on_loop else _Worker
+        self._writer = None if inline else kind(self._session, "sqlite-writer", WRITES_TOGETHER_MAX)
         self._reader = None if alone else self._start_reader()
 
     def _start_reader(self) -> _Worker:
@@ -246,7 +367,10 @@ class SqliteThread:
         return connection
 
     def _connect_writer(self) -> sqlite3.Connection:
-        return self._connect()
+        connection = self._connect()
+        if self._on_loop:  # never wait on the loop: it is tried again instead
+            connection.execute("PRAGMA busy_timeout=0").fetchall()
+        return connection
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = self._connect()
@@ -264,7 +388,7 @@ class SqliteThread:
         """Run ``fn`` on a snapshot that sees every write that was answered before; it must not write."""
         return await self._run(self._reader or self._writer, fn)
 
-    async def _run(self, worker: _Worker | None, fn: Callable[[sqlite3.Connection], R]) -> R:
+    async def _run(self, worker: _Worker | _LoopWriter | None, fn: Callable[[sqlite3.Connection], R]) -> R:
         if self._closed:
             raise RuntimeError(f"database {self.path} is closed")
         if worker is not None:

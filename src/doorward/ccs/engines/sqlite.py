@@ -85,7 +85,12 @@ class SqliteStore:
         self._clock = clock
         self._heard: list[Callable[[str, str], None]] = []
         self._thread = SqliteThread(
-            path, schema=migrate_sqlite, synchronous=synchronous, inline=inline, cache_kib=CACHE_KIB
+            path,
+            schema=migrate_sqlite,
+            synchronous=synchronous,
+            inline=inline,
+            on_loop=True,
+            cache_kib=CACHE_KIB,
         )
 
     async def write(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:

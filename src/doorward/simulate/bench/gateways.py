@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from doorward.kit.clock import Clock
+from doorward.kit.collector import calm
 from doorward.kit.tls import Credentials
 from doorward.simulate.bench import ledger
 from doorward.simulate.bench.briefs import Homes, Seat
@@ -97,6 +98,7 @@ async def serve(clock: Clock, rng: random.Random) -> None:
         if order.do == "start":
             homes = read(order.path, Homes)
             await street.start(homes)
+            calm()  # a thousand gateways in one process are a heap that no single gateway has
             say(len(homes.seats))
         else:
             street.write(Path(order.path))
