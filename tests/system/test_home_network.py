@@ -61,7 +61,10 @@ id = "{device}"
 operations = ["read", "turn_off"]
 """
     street.apply(lambda text: text + signed)
-    refused = street.client("gold").turn_off(device)
+    try:
+        refused = street.client("gold").turn_off(device)
+    finally:
+        street.apply(lambda text: text)
     assert (refused.state, refused.reason) == ("REFUSED", "signature-invalid")
     assert street.utility.actuations(device) == []
     rows = [row for row in street.utility.gateway_log(CLOSED.gateway) if row.get("message") == refused.id]

@@ -139,7 +139,13 @@ class Journey:
         async with self.desk.hands.hold(devices, WITHDRAW_RANK):
             page = self.desk.page()
             page.ended[grant] = version
-            page.note("withdrawn", page.now_us, detail=f"{grant} up to version {version}")
+            page.note(
+                "withdrawn",
+                page.now_us,
+                party=held.document.party if held is not None else "",
+                service_point=held.document.service_point if held is not None else "",
+                detail=f"{grant} up to version {version}",
+            )
             page.out.append(applied(self.desk, page))
             await self.desk.commit_surely(page)
         await self._end_requests(grant)
