@@ -18,7 +18,7 @@ FRAME_BYTES_NEAR_MAX = 512 * 1024
 MESSAGE_BYTES_NEAR = 400
 RESEND_S_MIN = 3.0
 RESEND_S_MAX = 60.0
-RECEIPT_LINGER_S = 0.02
+RECEIPT_LINGER_S = 0.15
 """How long a receipt waits for what comes after it, so that both go in one frame. Results never wait."""
 
 
