@@ -313,3 +313,22 @@ async def test_on_the_loop_a_file_that_another_holds_too_long_is_said_to_be_held
     other.execute("ROLLBACK")
     assert await waiting == 2
     await database.close()
+
+
+async def test_on_the_loop_a_file_is_opened_though_another_holds_it_for_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "facts.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("BEGIN IMMEDIATE")
+    let_go = threading.Timer(0.1, other.execute, ("ROLLBACK",))
+    let_go.start()
+
+    def held_schema(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        schema(connection)
+        connection.execute("COMMIT")
+
+    database = SqliteThread(path, schema=held_schema, on_loop=True)
+    let_go.join()
+    assert await database.write(insert(1)) == 1
+    await database.close()

@@ -339,11 +339,19 @@ class SqliteThread:
         self._on_loop = on_loop and not inline
         self._session = _Session(self._connect_writer, "BEGIN IMMEDIATE", reopens=self.path != MEMORY)
         if schema is not None:
-            assert self._session.connection is not None
-            schema(self._session.connection)
+            self._bring_up_to_date(schema)
         kind = _LoopWriter if self._on_loop else _Worker
         self._writer = None if inline else kind(self._session, "sqlite-writer", WRITES_TOGETHER_MAX)
         self._reader = None if alone else self._start_reader()
+
+    def _bring_up_to_date(self, schema: Callable[[sqlite3.Connection], None]) -> None:
+        """Nothing runs yet, so that even a store that is ``on_loop`` may wait for another process here."""
+        connection = self._session.connection
+        assert connection is not None
+        connection.execute(f"PRAGMA busy_timeout={BUSY_WAIT_MS_MAX}").fetchall()
+        schema(connection)
+        if self._on_loop:
+            connection.execute("PRAGMA busy_timeout=0").fetchall()
 
     def _start_reader(self) -> _Worker:
         session = _Session(self._connect_reader, "BEGIN", reopens=True)

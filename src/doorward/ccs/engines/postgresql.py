@@ -47,7 +47,14 @@ SESSION: Final = {
 }
 # Of two at once that both found a place free, the second is run again and finds it taken.
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.UniqueViolationError)
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError, OSError)
+# The last: the server has said that it ends, and its connection is not closed yet.
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+    asyncpg.InternalClientError,
+)
 
 
 class PostgresqlExecutor:
@@ -145,6 +152,10 @@ class PostgresqlStore:
                     return await self._write_once(step)
                 except _AGAIN:
                     await asyncio.sleep(RETRY_WAIT_S * 2**tried)
+                except StoreUnavailable:
+                    if tried:
+                        raise
+                    # The first may have been a connection that was dead before: try another one.
             return await self._write_once(step)
 
     async def _write_once(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
@@ -166,8 +177,14 @@ class PostgresqlStore:
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run a step on a connection that cannot write."""
         with self._call():
-            async with _reached(self._readers) as connection:
-                return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
+            try:
+                return await self._read_once(step)
+            except StoreUnavailable:  # a connection that was dead before: try another one
+                return await self._read_once(step)
+
+    async def _read_once(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
+        async with _reached(self._readers) as connection:
+            return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
 
     async def ahead_us(self, wall_s: Callable[[], float]) -> int:
         """Ask the server for its time; the answer is good to about half of the way there and back."""
