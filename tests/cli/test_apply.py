@@ -16,7 +16,7 @@ from doorward.ccs.rules.facts import Link, LinkKind
 from doorward.ccs.settings import AUTHORITY_DIR
 from doorward.ccs.setup.plan import changes_only
 from doorward.cli.apply import apply, apply_file
-from doorward.cli.utility_file import read_utility
+from doorward.cli.utility.reading import read_utility
 from doorward.wire.enrolment import code_hash, parse_code
 from doorward.wire.signatures import verify
 from tests.cli.example import ENVIRON, example

@@ -9,16 +9,9 @@ import pytest
 
 from doorward.ccs.rules.facts import LinkKind
 from doorward.cli.toml_places import Places
-from doorward.cli.utility_file import (
-    TABLES,
-    BoundsTable,
-    FileWrong,
-    PermitTable,
-    Problem,
-    Read,
-    Table,
-    read_utility,
-)
+from doorward.cli.utility.mistakes import FileWrong, Problem
+from doorward.cli.utility.reading import Read, read_utility
+from doorward.cli.utility.tables import TABLES, BoundsTable, PermitTable, Table
 from tests.cli.example import ENVIRON, GUIDE, example
 
 TEXT = example()

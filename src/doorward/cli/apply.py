@@ -20,7 +20,8 @@ from doorward.ccs.rules.facts import Credential
 from doorward.ccs.settings import AUTHORITY_DIR, PREFIX, SQLITE_FILE
 from doorward.ccs.setup.carrying import carry_out, read_present
 from doorward.ccs.setup.plan import Change, Present, changes_only, plan
-from doorward.cli.utility_file import FILE_BYTES_MAX, FileWrong, Read, read_utility
+from doorward.cli.utility.mistakes import FileWrong
+from doorward.cli.utility.reading import FILE_BYTES_MAX, Read, read_utility
 from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.files import write_atomically
 from doorward.wire.enrolment import SECRET_BYTES, code_hash, format_code

@@ -1,0 +1,147 @@
+"""The tables of a utility's file, as they are written."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from doorward.wire.vocabulary import DeviceClass, Operation
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all tables of the file."""
+
+
+class TierTable(Table, frozen=True, kw_only=True):
+    """``[[tier]]``: messages per hour and day to one service point, and how soon an answer must be there."""
+
+    name: str
+    per_hour: int
+    per_day: int
+    response_s: int
+    top_priority: int = 0
+
+
+class PartyTable(Table, frozen=True, kw_only=True):
+    """``[[party]]``: a third party. One of the ``secret_…`` keys, or ``jwks_file`` with ``private_key_jwt``."""
+
+    id: str
+    name: str
+    auth: Literal["secret", "private_key_jwt"] = "secret"
+    state: Literal["active", "suspended"] | None = None
+    secret_env: str = ""
+    secret_file: str = ""
+    secret_hash: str = ""
+    jwks_file: str = ""
+    command_keys_file: str = ""
+    signature_required: bool = False
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["monitor", "control"])
+    token_s: int = 600
+    calls_per_s: int = 200
+    contact: str = ""
+
+
+class CustomerTable(Table, frozen=True, kw_only=True):
+    """``[[customer]]``."""
+
+    id: str
+    name: str = ""
+    contact: str = ""
+
+
+class AccountTable(Table, frozen=True, kw_only=True):
+    """``[[account]]``, with the customers who hold it."""
+
+    id: str
+    name: str = ""
+    customers: list[str] = []
+
+
+class MeterTable(Table, frozen=True, kw_only=True):
+    """``[[meter]]``."""
+
+    id: str
+    serial: str = ""
+    model: str = ""
+
+
+class GatewayTable(Table, frozen=True, kw_only=True):
+    """``[[gateway]]``; ``code_file`` is where its one-time enrolment code is written."""
+
+    id: str
+    code_file: str = ""
+
+
+class ServicePointTable(Table, frozen=True, kw_only=True):
+    """``[[service_point]]``: whose account, which gateway, which meters."""
+
+    id: str
+    account: str = ""
+    gateway: str = ""
+    meters: list[str] = []
+    timezone: str = "UTC"
+    address: str = ""
+    service: Literal["on", "off"] | None = None
+
+
+class DeviceTable(Table, frozen=True, kw_only=True, rename={"device_class": "class"}):
+    """``[[device]]``: a piece of equipment, where it is and how the gateway reaches it."""
+
+    id: str
+    device_class: DeviceClass
+    protocol: Literal["modbus", "ocpp"]
+    address: str
+    service_point: str = ""
+    name: str = ""
+    model: str = ""
+    serial: str = ""
+    rated_w: float = 0.0
+
+
+class BoundsTable(Table, frozen=True, kw_only=True):
+    """``bounds``: the customer's own; ``between`` are local times, ``["18:00", "22:00"]``."""
+
+    watts_min: float | None = None
+    watts_max: float | None = None
+    celsius_min: float | None = None
+    celsius_max: float | None = None
+    offset_max: float | None = None
+    times_per_day: int | None = None
+    between: tuple[str, str] | None = None
+    hours_max: float | None = None
+
+
+class PermitTable(Table, frozen=True, kw_only=True):
+    """``[[grant.device]]``: what is permitted on one device."""
+
+    id: str
+    operations: list[Operation]
+    bounds: dict[str, Any] = {}
+
+
+class GrantTable(Table, frozen=True, kw_only=True):
+    """``[[grant]]``: a customer's permission. ``consent`` refers to the customer's yes (a form, a call)."""
+
+    party: str
+    service_point: str
+    purpose: str
+    tier: str
+    until: Any
+    """A day or a time with its zone; ``from`` too (without it, from when the permission is first given)."""
+    from_: Any = None
+    consent: str = ""
+    service_point_limit: bool = False
+    signature_required: bool = False
+    device: list[dict[str, Any]] = []
+
+
+TABLES: dict[str, type[Table]] = {
+    "tier": TierTable,
+    "party": PartyTable,
+    "customer": CustomerTable,
+    "account": AccountTable,
+    "meter": MeterTable,
+    "gateway": GatewayTable,
+    "service_point": ServicePointTable,
+    "device": DeviceTable,
+    "grant": GrantTable,
+}
