@@ -31,6 +31,8 @@ class Reason(StrEnum):
     OUTSIDE_CUSTOMER_LIMITS = "outside-customer-limits"
     ACCESS_DISABLED = "access-disabled"
     ACCESS_ENDED = "access-ended"
+    ACCESS_PAUSED = "access-paused"
+    CONTRACT_MISSING = "contract-missing"
     LEASE_ENDED = "lease-ended"
     SERVICE_OFF = "service-off"
     SIGNATURE_INVALID = "signature-invalid"
@@ -78,6 +80,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.OUTSIDE_CUSTOMER_LIMITS: "The request is outside the bounds that the customer set.",
     Reason.ACCESS_DISABLED: "The customer has withdrawn access.",
     Reason.ACCESS_ENDED: "The customer's permission has ended.",
+    Reason.ACCESS_PAUSED: "The customer has paused access.",
+    Reason.CONTRACT_MISSING: "There is no contract that is signed, approved and running.",
     Reason.LEASE_ENDED: "The gateway's copy of the permission was not renewed in time.",
     Reason.SERVICE_OFF: "Service at this address is turned off.",
     Reason.SIGNATURE_INVALID: "The signature is missing or does not verify.",

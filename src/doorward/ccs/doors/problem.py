@@ -29,6 +29,8 @@ STATUS: MappingProxyType[Reason, int] = MappingProxyType(
         Reason.OUTSIDE_CUSTOMER_LIMITS: 403,
         Reason.ACCESS_DISABLED: 403,
         Reason.ACCESS_ENDED: 403,
+        Reason.ACCESS_PAUSED: 403,
+        Reason.CONTRACT_MISSING: 403,
         Reason.LEASE_ENDED: 403,
         Reason.SERVICE_OFF: 403,
         Reason.SIGNATURE_INVALID: 403,

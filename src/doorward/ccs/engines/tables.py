@@ -252,6 +252,135 @@ counter = Table("counter", metadata, _key("name"), _number("value", 0))
 """Numbers that grow in the order of commits: whoever takes one holds the row until it commits."""
 
 
+# --- people and their homes (the portal) ---------------------------------------------------------------
+
+person = Table(
+    "person",
+    metadata,
+    _key(),
+    _text("role"),
+    _text("name"),
+    _id("login"),
+    _id("of", default=""),
+    _text("email"),
+    _text("password"),
+    _text("state"),
+    _of("failed", Integer(), "0"),
+    _number("locked_until_us", 0),
+    _number("created_us", 0),
+    Column("fahrenheit", Boolean, nullable=False),
+)
+Index("uq_person_login", person.c.login, unique=True)
+Index("ix_person_of", person.c.of)
+
+session = Table(
+    "session",
+    metadata,
+    _key(),
+    _id("person", ForeignKey("person.id")),
+    _number("created_us"),
+    _number("until_us"),
+)
+Index("ix_session_person", session.c.person)
+Index("ix_session_until", session.c.until_us)
+
+offer = Table(
+    "offer",
+    metadata,
+    _id("party", ForeignKey("party.id")),
+    _text("legal_name"),
+    _text("purpose"),
+    _text("website"),
+    _text("tier"),
+    _text("wants"),
+    _number("verified_us", 0),
+    _text("agreed_by"),
+    _number("agreed_us", 0),
+    Column("open", Boolean, nullable=False),
+    PrimaryKeyConstraint("party"),
+)
+
+contract = Table(
+    "contract",
+    metadata,
+    _key(),
+    _id("party", ForeignKey("party.id")),
+    _id("customer"),
+    _id("service_point", ForeignKey("service_point.id")),
+    _text("tier"),
+    _text("state"),
+    _text("text"),
+    _text("text_hash"),
+    _number("starts_us"),
+    _number("ends_us"),
+    _id("drafted_by", default=""),
+    _number("drafted_us", 0),
+    _id("agreed_by", default=""),
+    _number("agreed_us", 0),
+    _id("signed_by", default=""),
+    _number("signed_us", 0),
+    _text("signed_how"),
+    _id("approved_by", default=""),
+    _number("approved_us", 0),
+    _id("ended_by", default=""),
+    _number("ended_us", 0),
+    _text("ended_why"),
+)
+Index("ix_contract_place", contract.c.service_point, contract.c.party)
+Index("ix_contract_party", contract.c.party, contract.c.id)
+_partial("ix_contract_waiting", contract.c.signed_us, where="state = 'signed'")
+Index(
+    "uq_contract_open",
+    contract.c.service_point,
+    contract.c.party,
+    unique=True,
+    postgresql_where=text("state IN ('drafted', 'signed', 'approved')"),
+    sqlite_where=text("state IN ('drafted', 'signed', 'approved')"),
+)
+
+access_change = Table(
+    "access_change",
+    metadata,
+    _key(),
+    _text("kind"),
+    _id("party"),
+    _id("service_point"),
+    _id("grant"),
+    _number("version"),
+    _number("at_us"),
+    _number("asked_us"),
+    _id("by", default=""),
+    _text("by_name"),
+    _text("by_role"),
+    _text("why"),
+    _text("words"),
+    _id("contract", default=""),
+    _id("gateway", default=""),
+    _number("gateway_version", 0),
+    _number("applied_us", 0),
+    _text("failed"),
+)
+Index("ix_access_change_place", access_change.c.service_point, access_change.c.id)
+_partial("ix_access_change_open", access_change.c.gateway, where="applied_us = 0 AND failed = ''")
+
+home_note = Table(
+    "home_note",
+    metadata,
+    _key(),
+    _id("service_point"),
+    _text("kind"),
+    _number("at_us"),
+    _text("words"),
+    _id("by", default=""),
+    _text("by_name"),
+    _text("by_role"),
+    _id("party", default=""),
+    _id("device", default=""),
+    _text("why"),
+)
+Index("ix_home_note_place", home_note.c.service_point, home_note.c.id)
+
+
 # --- what --------------------------------------------------------------------------------------------
 
 request = Table(
@@ -306,6 +435,7 @@ request = Table(
 )
 _c = request.c
 Index("ix_request_party", _c.party, _c.id)
+Index("ix_request_place", _c.service_point, _c.id)
 _partial("ix_request_campaign", _c.party, _c.campaign, _c.id, where="campaign <> ''")
 _partial("ix_request_ready_at", _c.gateway, _c.klass, _c.due_us, where="ready_us IS NOT NULL")
 _partial("ix_request_ready", _c.ready_us, _c.partition, _c.gateway, where="ready_us IS NOT NULL")
