@@ -7,6 +7,7 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from doorward.ccs.rules.contracts import Contract, Offer
 from doorward.ccs.rules.facts import (
     Account,
     Credential,
@@ -30,6 +31,8 @@ from doorward.ccs.rules.facts import (
     Tier,
 )
 from doorward.ccs.rules.facts import Link as DatedLink
+from doorward.ccs.rules.homes import AccessChange, HomeNote
+from doorward.ccs.rules.people import Person, Session
 
 R = TypeVar("R")
 
@@ -409,8 +412,129 @@ class LinkTaken(Exception):
         self.link = link
 
 
-class AllBooks(Books, Registry, Protocol):
-    """Both views of one transaction: what a store hands to a step."""
+class PeopleBooks(Protocol):
+    """People and their sessions, in the same transaction as :class:`Books`."""
+
+    async def people(self, ids: Collection[str]) -> dict[str, Person]:
+        """People by id."""
+        ...
+
+    async def people_of(self, of: Collection[str]) -> list[Person]:
+        """People who act for any of these customers, third parties or vendors."""
+        ...
+
+    async def people_from(self, after: str, limit: int) -> list[Person]:
+        """All people in the order of their ids, after one."""
+        ...
+
+    async def person_by_login(self, login: str) -> Person | None:
+        """The person who signs in by this name, row-locked: of two wrong passwords at once, both count."""
+        ...
+
+    async def put_people(self, people: Sequence[Person]) -> None:
+        """Insert or replace people by id."""
+        ...
+
+    async def signed_in(self, session: str, now_us: int) -> Person | None:
+        """Whose session this is, if it still runs."""
+        ...
+
+    async def put_sessions(self, sessions: Sequence[Session]) -> None:
+        """Insert sessions."""
+        ...
+
+    async def end_session(self, session: str) -> None:
+        """End one session; idempotent."""
+        ...
+
+    async def end_sessions(self, person: str) -> None:
+        """End all sessions of a person."""
+        ...
+
+    async def prune_sessions(self, now_us: int) -> None:
+        """Drop sessions that have run out."""
+        ...
+
+
+class AgreementBooks(Protocol):
+    """Offers, contracts, changes of access and what is noted about homes, in the same transaction.
+
+    ``since`` and ``before`` are ids (UUIDv7, so in the order of time), both left out; ``""`` is no bound.
+    """
+
+    async def offers(self, parties: Collection[str] | None = None, *, limit: int = 500) -> list[Offer]:
+        """Offers of third parties, of all (``None``) or of some."""
+        ...
+
+    async def put_offers(self, offers: Sequence[Offer]) -> None:
+        """Insert or replace offers by third party."""
+        ...
+
+    async def contracts(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Contract]:
+        """Contracts by id; ``lock``: of two who change one, the later sees what the earlier did."""
+        ...
+
+    async def contracts_at(self, service_points: Collection[str], *, lock: bool = False) -> list[Contract]:
+        """All contracts for some service points, oldest first."""
+        ...
+
+    async def contracts_signed(self, limit: int) -> list[Contract]:
+        """Contracts that wait for the utility's approval, longest first."""
+        ...
+
+    async def put_contracts(self, contracts: Sequence[Contract]) -> None:
+        """Insert or replace contracts by id."""
+        ...
+
+    async def put_changes(self, changes: Sequence[AccessChange]) -> None:
+        """Record changes of access."""
+        ...
+
+    async def changes(self, ids: Collection[str]) -> dict[str, AccessChange]:
+        """Changes of access by id."""
+        ...
+
+    async def changes_received(self, gateway: str, version: int, at_us: int) -> None:
+        """A gateway holds this version of its desired state: so it holds what changed up to then."""
+        ...
+
+    async def changes_failed(self, gateway: str, failed: dict[str, str]) -> None:
+        """A gateway could not take these grants (or devices), for these reasons."""
+        ...
+
+    async def put_notes(self, notes: Sequence[HomeNote]) -> None:
+        """Note what is no message."""
+        ...
+
+    async def grants_at(self, service_points: Collection[str]) -> list[Grant]:
+        """All permissions at some service points, live or not, in the order of their last change."""
+        ...
+
+    async def requests_at(
+        self, service_point: str, *, since: str = "", before: str = "", limit: int = 50
+    ) -> list[Request]:
+        """Requests at a service point, newest first."""
+        ...
+
+    async def changes_at(
+        self, service_point: str, *, since: str = "", before: str = "", limit: int = 50
+    ) -> list[AccessChange]:
+        """Changes of access at a service point, newest first."""
+        ...
+
+    async def notes_at(
+        self, service_point: str, *, since: str = "", before: str = "", limit: int = 50
+    ) -> list[HomeNote]:
+        """Notes about a service point, newest first."""
+        ...
+
+    async def requests_to_send(self, gateways: Collection[str], limit: int) -> list[Request]:
+        """Requests that still are to be sent to some gateways, row-locked."""
+        ...
+
+
+class AllBooks(Books, Registry, PeopleBooks, AgreementBooks, Protocol):
+    """All views of one transaction: what a store hands to a step."""
 
 
 class CommitUnsure(Exception):
