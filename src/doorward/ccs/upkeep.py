@@ -101,7 +101,11 @@ class Upkeep:
             except Exception:
                 log.exception("upkeep duty failed; it is tried again", duty=duty.__name__)
             if not more:
-                await asyncio.sleep(pace_s * (0.75 + self._rng.random() / 2))
+                await self.rest(duty, pace_s)
+
+    async def rest(self, duty: Callable[[], Awaitable[bool]], pace_s: float) -> None:
+        """Sleep between two rounds of a duty: its pace, a little more or less."""
+        await asyncio.sleep(pace_s * (0.75 + self._rng.random() / 2))
 
     # deadlines
 
