@@ -83,8 +83,8 @@ class Streams:
     async def serve(self, call: Call, token: str, party: str, send: Send) -> None:
         """Stream until the reader leaves, falls behind, or may not have it any more."""
         after, kinds = _asked(call)
+        after = await self._reading.start(token, after)
         with self._place(party):
-            after = await self._reading.start(token, after)
             stream = _Stream(call.id, send)
             await stream.begin()
             gone = asyncio.ensure_future(_hangs_up(call))
