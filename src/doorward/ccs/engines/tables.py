@@ -17,7 +17,9 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    false,
     text,
+    true,
 )
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
@@ -88,6 +90,7 @@ party = Table(
     _text("keys"),
     _number("calls_per_s"),
     _text("contact"),
+    Column("utility", Boolean, nullable=False, server_default=false()),
 )
 
 credential = Table(
@@ -128,7 +131,13 @@ Index("ix_proof_until", proof.c.until_us)
 customer = Table("customer", metadata, _key(), _text("name"), _text("contact"))
 account = Table("account", metadata, _key(), _text("name"))
 service_point = Table(
-    "service_point", metadata, _key(), _text("service"), _text("timezone"), _text("address")
+    "service_point",
+    metadata,
+    _key(),
+    _text("service"),
+    _text("timezone"),
+    _text("address"),
+    _text("area"),
 )
 meter = Table("meter", metadata, _key(), _text("serial"), _text("model"))
 
@@ -224,8 +233,9 @@ grant = Table(
     _number("sequence"),
     _number("not_before_us"),
     _number("expires_us"),
+    Column("shares", Boolean, nullable=False, server_default=true()),
 )
-"""The last two are the document's own, for counting who shares a service point."""
+"""The last three are the document's own, for counting who shares a service point's limits."""
 Index("ix_grant_place", grant.c.service_point, grant.c.party)
 Index("ix_grant_party_sequence", grant.c.party, grant.c.sequence)
 _partial("ix_grant_lease", grant.c.lease_until_us, where="state = 'live' AND lease_until_us < expires_us")
@@ -247,6 +257,23 @@ message_format = Table(
     Column("document", LargeBinary, nullable=False),
     PrimaryKeyConstraint("name", "version"),
 )
+
+grant_record = Table(
+    "grant_record",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    _id("grant"),
+    _number("version"),
+    _text("state"),
+    _id("party"),
+    _id("service_point"),
+    _number("at_us"),
+    _text("signed"),
+    _id("message"),
+)
+"""What permissions have been: a row for each change, which the journal's ``message`` covers."""
+_r = grant_record.c
+Index("ix_grant_record_place", _r.service_point, _r.party, _r.sequence)
 
 counter = Table("counter", metadata, _key("name"), _number("value", 0))
 """Numbers that grow in the order of commits: whoever takes one holds the row until it commits."""
@@ -432,6 +459,8 @@ request = Table(
     _text("settlement"),
     Column("cancel_asked", Boolean, nullable=False),
     _text("worker"),
+    _of("spread_s", Integer(), "0"),
+    _text("salt"),
 )
 _c = request.c
 Index("ix_request_party", _c.party, _c.id)
@@ -464,9 +493,46 @@ journal = Table(
     _id("gateway"),
     _id("device"),
     _text("steps"),
+    _of("writer", Integer(), "0"),
+    _number("link", 0),
+    _text("payload"),
 )
-"""Append-only. ``day`` is the day of the message's UUIDv7, by which PostgreSQL partitions."""
+"""Append-only. ``day`` is the day of the message's UUIDv7, by which PostgreSQL partitions. ``(writer, link)``
+is the link of the chain that covers the row, ``payload`` the digest of the payload that it brought."""
 Index("ix_journal_message", journal.c.day, journal.c.message)
+Index("ix_journal_link", journal.c.writer, journal.c.link)
+
+chain = Table(
+    "chain",
+    metadata,
+    _of("writer", Integer()),
+    _number("epoch"),
+    _number("seq"),
+    _number("at_us"),
+    Column("prev", LargeBinary, nullable=False),
+    _text("parts"),
+    Column("marks", LargeBinary, nullable=False),
+    _text("peers"),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("writer", "seq"),
+)
+"""The links of the journal's chains (:mod:`doorward.wire.chain`)."""
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    _number("at_us"),
+    _text("document"),
+)
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    _number("at_us"),
+    _text("document"),
+)
+"""Days of which the journal's rows were dropped."""
 
 event = Table(
     "event",
@@ -502,6 +568,48 @@ limit_log = Table(
     Column("times", LargeBinary, nullable=False),
 )
 """Charge times: whole milliseconds after ``base_us`` as little-endian 32-bit numbers."""
+
+
+# --- what moves load (X04) ---------------------------------------------------------------------------
+
+fleet_log = Table("fleet_log", metadata, _key("key"), _text("moved"), _text("held"))
+"""W by key and direction: moved per slot of time, and held until a slot's end; JSON lists of pairs."""
+
+fleet_hold = Table(
+    "fleet_hold",
+    metadata,
+    _id("party"),
+    _id("subject"),
+    _id("request"),
+    _id("area", default=""),
+    _number("raise_w"),
+    _number("lower_w"),
+    _number("at_us"),
+    _number("until_us"),
+    Column("let_go", Boolean, nullable=False),
+    PrimaryKeyConstraint("party", "subject"),
+)
+"""The last control of a party on a device (or on a service point as a whole)."""
+_partial("ix_fleet_hold_request", fleet_hold.c.request, where="NOT let_go")
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _id("request", ForeignKey("request.id")),
+    _id("party"),
+    _id("subject"),
+    _id("area", default=""),
+    _id("campaign", default=""),
+    _number("raise_w"),
+    _number("lower_w"),
+    _number("since_us"),
+    _text("why"),
+    _id("first_by", default=""),
+    _number("first_us", 0),
+    PrimaryKeyConstraint("request"),
+)
+"""Requests over a cap, until two operators agree or their deadline passes."""
+Index("ix_quarantine_party", quarantine.c.party)
 
 
 # --- several workers ---------------------------------------------------------------------------------

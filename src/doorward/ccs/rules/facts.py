@@ -46,6 +46,9 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     """Public Ed25519 JWKs (``kid`` → JWK) with which it signs commands."""
     calls_per_s: int = 200
     contact: str = ""
+    utility: bool = False
+    """Whether this is the utility itself: its messages go first and are not limited, its controls are signed
+    by a utility-operations key (B03, F05)."""
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     parties: int = 1
     """How many third parties have a live grant here: each has its share of the limit."""
+    area: str = ""
+    """The part of the grid that it hangs on; ``""`` where none is named."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +208,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     settlement: Literal["", "DONE", "NOT_DONE"] = ""
     cancel_asked: bool = False
     worker: str = ""
+    salt: str = ""
+    """Goes into the digests that the journal holds of the body and the result; erased with them."""
+    spread_s: int = 0
+    """Within so many seconds after its time the gateway begins at random (X04)."""
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"at_us": "at"}):
@@ -234,6 +243,8 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str
     device: str
     steps: list[StepRecord]
+    payload: str = ""
+    """The digest of the payload that these steps brought (:func:`doorward.wire.chain.payload_digest`)."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -311,6 +322,8 @@ class ServicePoint(msgspec.Struct, frozen=True, kw_only=True):
     service: Literal["on", "off"] = "on"
     timezone: str = "UTC"
     address: str = ""
+    area: str = ""
+    """The part of the grid that it hangs on (a feeder, a district), for the caps of X04."""
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,9 @@ def service_point_of(refs: Refs, place: Place, row: ServicePointTable) -> Servic
         refs.wrong(
             (*place, "timezone"), f"there is no time zone {row.timezone!r}; write like America/Toronto"
         )
-    return ServicePoint(id=row.id, service=row.service or "on", timezone=row.timezone, address=row.address)
+    return ServicePoint(
+        id=row.id, service=row.service or "on", timezone=row.timezone, address=row.address, area=row.area
+    )
 
 
 def zone_of(name: str) -> ZoneInfo | None:

@@ -38,6 +38,7 @@ class PartyTable(Table, frozen=True, kw_only=True):
     token_s: int = 600
     calls_per_s: int = 200
     contact: str = ""
+    utility: bool = False
 
 
 class CustomerTable(Table, frozen=True, kw_only=True):
@@ -72,7 +73,7 @@ class GatewayTable(Table, frozen=True, kw_only=True):
 
 
 class ServicePointTable(Table, frozen=True, kw_only=True):
-    """``[[service_point]]``: whose account, which gateway, which meters."""
+    """``[[service_point]]``: whose account, which gateway, which meters, which part of the grid."""
 
     id: str
     account: str = ""
@@ -80,6 +81,7 @@ class ServicePointTable(Table, frozen=True, kw_only=True):
     meters: list[str] = []
     timezone: str = "UTC"
     address: str = ""
+    area: str = ""
     service: Literal["on", "off"] | None = None
 
 

@@ -19,7 +19,7 @@ FIXED = frozenset(
     {
         *("id", "party", "service_point", "scope", "operation", "grant", "grant_version", "tier", "key"),
         *("received_us", "device", "format", "body", "cause", "start_us", "until_us", "campaign", "wish"),
-        *("body_hash", "signature"),
+        *("body_hash", "signature", "spread_s"),
     }
 )
 """What of a request never moves."""

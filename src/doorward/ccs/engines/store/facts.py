@@ -34,11 +34,20 @@ def _places(flavour: Flavour) -> Select[Any]:
         select(func.count(distinct(t.grant.c.party)))
         .where(t.grant.c.service_point == t.service_point.c.id, t.grant.c.state == exactly("live"))
         .where(t.grant.c.not_before_us <= number("now"), t.grant.c.expires_us > number("now"))
+        .where(t.grant.c.shares)
         .scalar_subquery()
     )
     point = t.service_point
     return (
-        select(point.c.id, t.gateway.c.id, t.gateway.c.partition, point.c.service, point.c.timezone, sharers)
+        select(
+            point.c.id,
+            t.gateway.c.id,
+            t.gateway.c.partition,
+            point.c.service,
+            point.c.timezone,
+            sharers,
+            point.c.area,
+        )
         .join(t.at_gateway, t.at_gateway.c.a == point.c.id)
         .join(t.gateway, t.gateway.c.id == t.at_gateway.c.b)
         .where(flavour.any_of(point.c.id, "ids"), live(t.at_gateway))
@@ -102,8 +111,9 @@ class Facts(Part):
                 service=service,
                 timezone=timezone,
                 parties=sharers,
+                area=area,
             )
-            for point, gateway, partition, service, timezone, sharers in await self._on.rows(
+            for point, gateway, partition, service, timezone, sharers, area in await self._on.rows(
                 PLACES, service_points, now_us
             )
         }
