@@ -4,7 +4,7 @@
 ``Books`` takes many and answers for each; a step is three moves: load, decide, write.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from doorward.ccs.rules.contracts import Contract, Offer
@@ -33,6 +33,7 @@ from doorward.ccs.rules.facts import (
 from doorward.ccs.rules.facts import Link as DatedLink
 from doorward.ccs.rules.homes import AccessChange, HomeNote
 from doorward.ccs.rules.people import Person, Session
+from doorward.wire.chain import Head, PeerHead
 
 R = TypeVar("R")
 
@@ -125,8 +126,9 @@ class Books(Protocol):
         """Insert; return the ids that went in. One whose (party, key) exists already does not, silently."""
         ...
 
-    async def write_journal(self, rows: Sequence[JournalRow]) -> None:
-        """Append rows to the journal."""
+    async def write_journal(self, rows: Sequence[JournalRow], peers: Iterable[PeerHead] = ()) -> Head | None:
+        """Append rows to the journal under one link of its chain, which also covers what gateways said of
+        their own records. Return the head that this is once it has committed; ``None`` for no rows."""
         ...
 
     # the way to the gateway

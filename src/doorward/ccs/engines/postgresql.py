@@ -9,12 +9,14 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from doorward.ccs.engines.migrations import migrate_postgresql
-from doorward.ccs.engines.sql import Batch, Flavour, Postgresql, Row, Statement
+from doorward.ccs.engines.sql import Batch, Executor, Flavour, Postgresql, Row, Statement
 from doorward.ccs.engines.store.base import DAY_US
 from doorward.ccs.engines.store.books import SqlBooks
+from doorward.ccs.engines.store.chain import last_of, next_epoch
 from doorward.ccs.engines.store.time import PARTITIONS_AHEAD_DAYS
 from doorward.ccs.ports import AllBooks, CommitUnsure, StoreUnavailable
 from doorward.kit.clock import Clock
+from doorward.wire.chain import Head
 
 R = TypeVar("R")
 
@@ -57,6 +59,58 @@ _LOST = (
 )
 
 
+class PostgresqlPen:
+    """A connection's right to one of the chains: the first number that no living session holds, kept by a
+    lock of the session, so that the server gives it back when the session ends, however it ends."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._writer = 0
+        self._epoch = 0
+        self._head: Head | None = None
+        self._unsure: Head | None = None
+
+    async def take(self, on: Executor, now_us: int) -> tuple[Head, int]:
+        """Go on from the last link of this transaction, else from the last that committed."""
+        head = self._unsure or self._head
+        if head is None:
+            head = self._head = await self._look(on)
+            self._epoch = self._epoch or next_epoch(head, now_us)
+        return head, self._epoch
+
+    async def _look(self, on: Executor) -> Head:
+        self._writer = self._writer or await self._first_free()
+        return await last_of(on, self._writer)
+
+    async def _first_free(self) -> int:
+        free = "SELECT n FROM generate_series(1, $2) n WHERE pg_try_advisory_lock($1, n) LIMIT 1"
+        number: int | None = await self._connection.fetchval(free, PENS_LOCK, PENS_MAX)
+        if number is None:
+            raise StoreUnavailable(f"{PENS_MAX} sessions write the journal already")
+        return number
+
+    def wrote(self, head: Head) -> None:
+        """It counts once the transaction has committed."""
+        self._unsure = head
+
+    def committed(self) -> None:
+        """What was written stays."""
+        if self._unsure is not None:
+            self._head, self._unsure = self._unsure, None
+
+    def failed(self) -> None:
+        """Whether anything stays is not known: the head is read again."""
+        self._head = self._unsure = None
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection with a pen of its own."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.pen = PostgresqlPen(self)
+
+
 class PostgresqlExecutor:
     """One transaction on a connection."""
 
@@ -64,6 +118,12 @@ class PostgresqlExecutor:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+
+    @property
+    def pen(self) -> PostgresqlPen:
+        """The connection's."""
+        pen: PostgresqlPen = self._connection.pen
+        return pen
 
     async def rows(self, statement: Statement, *args: Any) -> list[Row]:
         """Run and return all rows."""
@@ -92,6 +152,12 @@ class PostgresqlExecutor:
         records = await self._connection.fetch(sql.text, *sql.bind(tuple(zip(*rows, strict=True))))
         return {record[0] for record in records}
 
+    async def numbered(self, batch: Batch, rows: Sequence[Row]) -> list[int]:
+        """Run once; rows go in, and come back, in the order of the arrays."""
+        sql = batch.on(FLAVOUR)
+        records = await self._connection.fetch(sql.text, *sql.bind(tuple(zip(*rows, strict=True))))
+        return [record[0] for record in records]
+
     async def make_room(self, days: Iterable[int]) -> None:
         """A partition for each day that has none. A day for which the default partition holds rows
         already stays there: journeys are found all the same."""
@@ -115,6 +181,9 @@ class PostgresqlExecutor:
 
 
 MAKE_ROOM_LOCK = 0x446F6F73
+PENS_LOCK = 0x446F6F70
+PENS_MAX = 4_096
+"""Sessions, of all workers together, that may write the journal at one time."""
 
 
 class PostgresqlStore:
@@ -165,13 +234,18 @@ class PostgresqlStore:
             try:
                 result = await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
             except BaseException:
+                connection.pen.failed()
                 with contextlib.suppress(*_LOST):  # a lost connection has rolled back by itself
                     await transaction.rollback()
                 raise
             try:
                 await transaction.commit()
-            except (*_LOST, TimeoutError) as error:
-                raise CommitUnsure(f"the connection was lost in the commit: {error}") from error
+            except BaseException as error:
+                connection.pen.failed()
+                if isinstance(error, (*_LOST, TimeoutError)):
+                    raise CommitUnsure(f"the connection was lost in the commit: {error}") from error
+                raise
+            connection.pen.committed()
             return result
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
@@ -274,6 +348,7 @@ async def _keep(_connection: Any) -> None:
 async def _pool(dsn: str, size: int, **settings: str) -> Any:
     return await asyncpg.create_pool(
         dsn,
+        connection_class=_Connection,
         min_size=1,
         max_size=size,
         timeout=CONNECT_WAIT_S_MAX,

@@ -37,6 +37,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.types import TypeEngine
 
+from doorward.wire.chain import Head
+
 Row = tuple[Any, ...]
 Encode = Callable[[Any], Any]
 
@@ -374,10 +376,27 @@ def updating(table: Table, key: str, columns: Iterable[str], *, rising: Collecti
     return Batch("update", table, columns, key=key, rising=rising)
 
 
+class Pen(Protocol):
+    """The right to write one chain of the journal, for a transaction."""
+
+    async def take(self, on: "Executor", now_us: int) -> tuple[Head, int]:
+        """Return the link to go on from, and the epoch to write under."""
+        ...
+
+    def wrote(self, head: Head) -> None:
+        """The transaction has added a link; whether it stays is seen when it ends."""
+        ...
+
+
 class Executor(Protocol):
     """One transaction of one database."""
 
     flavour: Flavour
+
+    @property
+    def pen(self) -> Pen:
+        """With which this transaction writes the journal."""
+        ...
 
     async def rows(self, statement: Statement, *args: Any) -> list[Row]:
         """Run and return all rows."""
@@ -393,6 +412,10 @@ class Executor(Protocol):
 
     async def kept(self, batch: Batch, rows: Sequence[Row]) -> set[str]:
         """Run a batch that skips conflicts; return the first column of the rows that went in."""
+        ...
+
+    async def numbered(self, batch: Batch, rows: Sequence[Row]) -> list[int]:
+        """Run an insert; return the numbers that the database gave the rows, in their order."""
         ...
 
     async def make_room(self, days: Iterable[int]) -> None:

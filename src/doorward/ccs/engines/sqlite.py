@@ -12,16 +12,38 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from doorward.ccs.engines.migrations import migrate_sqlite
-from doorward.ccs.engines.sql import Batch, Flavour, Row, Sqlite, Statement
+from doorward.ccs.engines.sql import Batch, Executor, Flavour, Row, Sqlite, Statement
 from doorward.ccs.engines.store.books import SqlBooks
+from doorward.ccs.engines.store.chain import last_of, next_epoch
 from doorward.ccs.ports import AllBooks, CommitUnsure, StoreUnavailable
 from doorward.kit.clock import Clock
 from doorward.kit.sqlite_thread import CommitFailed, NotBegun, SqliteThread
+from doorward.wire.chain import Head
 
 R = TypeVar("R")
 
 FLAVOUR = Sqlite()
 CACHE_KIB = 65_536
+WRITER = 1
+"""There is one writer, and so one chain."""
+
+
+class SqlitePen:
+    """The one chain. Its head is read in the very transaction that adds to it, so that nothing that was
+    rolled back, lost in a commit or written by another process can be in the way."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+
+    async def take(self, on: Executor, now_us: int) -> tuple[Head, int]:
+        """Go on from the last link; after one of another process, under a new epoch."""
+        head = await last_of(on, WRITER)
+        if not self._epoch or head.epoch != self._epoch:
+            self._epoch = next_epoch(head, now_us)
+        return head, self._epoch
+
+    def wrote(self, head: Head) -> None:
+        """Nothing is remembered."""
 
 
 class SqliteExecutor:
@@ -29,8 +51,9 @@ class SqliteExecutor:
 
     flavour: Flavour = FLAVOUR
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, pen: SqlitePen) -> None:
         self._connection = connection
+        self.pen = pen
 
     async def rows(self, statement: Statement, *args: Any) -> list[Row]:
         """Run and return all rows."""
@@ -52,6 +75,12 @@ class SqliteExecutor:
         sql = batch.on(FLAVOUR)
         execute = self._connection.execute
         return {row[0] for row in rows if execute(sql.text, sql.bind(row)).rowcount}
+
+    async def numbered(self, batch: Batch, rows: Sequence[Row]) -> list[int]:
+        """Run for every row; the number is the row's own."""
+        sql = batch.on(FLAVOUR)
+        cursor = self._connection.cursor()
+        return [cursor.execute(sql.text, sql.bind(row)).lastrowid or 0 for row in rows]
 
     async def make_room(self, days: Iterable[int]) -> None:
         """The journal is one table here."""
@@ -84,6 +113,7 @@ class SqliteStore:
     ) -> None:
         self._clock = clock
         self._heard: list[Callable[[str, str], None]] = []
+        self._pen = SqlitePen()
         self._thread = SqliteThread(
             path,
             schema=migrate_sqlite,
@@ -99,19 +129,19 @@ class SqliteStore:
             return await self._thread.write(self._over(step))
         except CommitFailed as error:
             raise CommitUnsure(str(error)) from error
-        except NotBegun as error:
+        except (NotBegun, sqlite3.OperationalError) as error:  # or in its midst: the disk is full, or broken
             raise StoreUnavailable(str(error)) from error
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         """Run a step that only reads."""
         try:
             return await self._thread.read(self._over(step))
-        except NotBegun as error:
+        except (NotBegun, sqlite3.OperationalError) as error:
             raise StoreUnavailable(str(error)) from error
 
     def _over(self, step: "Callable[[AllBooks], Awaitable[R]]") -> "Callable[[sqlite3.Connection], R]":
-        now_us = self._clock.now_us()
-        return lambda connection: drive(_awaiting(step(SqlBooks(SqliteExecutor(connection), now_us))))
+        now_us, pen = self._clock.now_us(), self._pen
+        return lambda connection: drive(_awaiting(step(SqlBooks(SqliteExecutor(connection, pen), now_us))))
 
     async def ahead_us(self, wall_s: Callable[[], float]) -> int:
         """Our own clock is the only one."""

@@ -1,4 +1,4 @@
-"""Accepting: idempotency keys, exact limits, the request itself, and the journal."""
+"""Accepting: idempotency keys, exact limits, and the request itself."""
 
 import sys
 from array import array
@@ -9,14 +9,12 @@ from sqlalchemy import Select, select
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import SKIP, Flavour, Row, Statement, exactly, inserting, locked, updating
-from doorward.ccs.engines.store.base import DAY_US, Part
+from doorward.ccs.engines.store.base import Part
 from doorward.ccs.engines.store.rows import RowsOf
 from doorward.ccs.ports import Pair
-from doorward.ccs.rules.facts import JournalRow, LimitLog, Request
-from doorward.kit.ids import time_of_us
+from doorward.ccs.rules.facts import LimitLog, Request
 
 REQUEST = RowsOf(Request, t.request)
-JOURNAL = RowsOf(JournalRow, t.journal)
 MS = 1000
 
 BY_KEY = Statement(
@@ -39,10 +37,7 @@ LOCK_LIMITS = Statement(lambda f: locked(_limits(f)), "keys")
 READ_LIMITS = Statement(_limits, "keys")
 WRITE_LIMITS = updating(t.limit_log, "key", ("last_us", "base_us", "times"))
 
-WRITE_JOURNAL = inserting(t.journal, ("day", *JOURNAL.names))
-
 _request_row = REQUEST.dumper()
-_journal_row = JOURNAL.dumper()
 
 
 def pack(times_us: Sequence[int]) -> tuple[int, bytes]:
@@ -104,18 +99,9 @@ class Accepting(Part):
         """Insert; the ids that went in. Of two with one (party, key) at once the second waits, then is not in."""
         return await self._on.kept(INSERT_REQUESTS, [_request_row(request) for request in requests])
 
-    async def write_journal(self, rows: Sequence[JournalRow]) -> None:
-        """Append rows to the journal."""
-        await self._on.many(WRITE_JOURNAL, [_dated(row) for row in rows])
-
 
 def _logs(rows: Sequence[Row]) -> dict[str, LimitLog]:
     return {
         key: LimitLog(key=key, times_us=unpack(base_us, packed), last_us=last_us)
         for key, last_us, base_us, packed in rows
     }
-
-
-def _dated(row: JournalRow) -> Row:
-    """A row under the day of its message, so that a journey lies in one partition."""
-    return (time_of_us(row.message) // DAY_US, *_journal_row(row))

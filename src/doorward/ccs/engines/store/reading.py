@@ -7,8 +7,9 @@ from sqlalchemy import Select, or_, select
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import Flavour, Statement, exactly, number, words
-from doorward.ccs.engines.store.accept import JOURNAL, REQUEST
+from doorward.ccs.engines.store.accept import REQUEST
 from doorward.ccs.engines.store.base import DAY_US, Part
+from doorward.ccs.engines.store.chain import JOURNAL
 from doorward.ccs.engines.store.facts import GRANT
 from doorward.ccs.engines.store.rows import RowsOf
 from doorward.ccs.rules.facts import Credential, Grant, JournalRow, Request
