@@ -329,7 +329,7 @@ class Journey:
         await books.update_requests(list(taken.changed.values()))
         await books.write_journal(taken.journal(now_us))
         await books.add_events(taken.events)
-        await books.applied(taken.applied, now_us)
+        await books.applied(taken.applied, now_us, taken.failed)
         return taken
 
     def _open(self, frames: Sequence[Frame], taking: Taking) -> list[FrameUp]:

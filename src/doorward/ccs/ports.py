@@ -298,8 +298,14 @@ class Books(Protocol):
         """Gateways whose applied version is behind the desired one."""
         ...
 
-    async def applied(self, versions: Mapping[str, int], now_us: int) -> None:
-        """Gateways have confirmed these versions of their desired state."""
+    async def applied(
+        self,
+        versions: Mapping[str, int],
+        now_us: int,
+        failed: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Gateways have confirmed these versions of their desired state: they hold what changed up to them,
+        apart from the grants that they could not take (``failed``: gateway → grant → why)."""
         ...
 
     async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
@@ -494,14 +500,6 @@ class AgreementBooks(Protocol):
 
     async def changes(self, ids: Collection[str]) -> dict[str, AccessChange]:
         """Changes of access by id."""
-        ...
-
-    async def changes_received(self, gateway: str, version: int, at_us: int) -> None:
-        """A gateway holds this version of its desired state: so it holds what changed up to then."""
-        ...
-
-    async def changes_failed(self, gateway: str, failed: dict[str, str]) -> None:
-        """A gateway could not take these grants (or devices), for these reasons."""
         ...
 
     async def put_notes(self, notes: Sequence[HomeNote]) -> None:

@@ -30,6 +30,8 @@ class Taken:
     rows: list[JournalRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     applied: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Gateway → what it could not take of its desired state, and why."""
     acks: dict[str, list[int]] = field(default_factory=dict)
     hellos: list[str] = field(default_factory=list)
     heard: list[tuple[str, str]] = field(default_factory=list)
@@ -117,6 +119,8 @@ class Taking:
     def _one(self, gateway: str, message: Up) -> None:
         if isinstance(message, Applied):
             self.taken.applied[gateway] = max(message.version, self.taken.applied.get(gateway, 0))
+            if message.failed:
+                self.taken.failed.setdefault(gateway, {}).update(message.failed)
         elif isinstance(message, Attempt):
             refusal = Refused(message.reason, message.detail)
             self.attempt(gateway, refusal, party=message.party, device=message.device)

@@ -60,6 +60,8 @@ class GrantDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     party_keys: dict[str, dict[str, str]] = {}
     tier_hour: int = 24
     tier_day: int = 576
+    paused_until_us: int = 0
+    """Until then nothing is permitted although the grant stands; what runs is let go (0: not paused)."""
 
     def permit(self, device: str) -> DevicePermit | None:
         """Return the permit of ``device``, or ``None``."""

@@ -14,11 +14,13 @@ CONTROL_US_DEFAULT = 4 * HOUR_US
 
 
 def require_running(document: GrantDocument, now_us: int) -> None:
-    """Raise ``access-ended`` unless the grant is in force at ``now_us``."""
+    """Raise ``access-ended`` or ``access-paused`` unless the grant is in force at ``now_us``."""
     if now_us < document.not_before_us:
         raise Refused(Reason.ACCESS_ENDED, "the customer's permission has not begun")
     if now_us >= document.expires_us:
         raise Refused(Reason.ACCESS_ENDED)
+    if now_us < document.paused_until_us:
+        raise Refused(Reason.ACCESS_PAUSED)
 
 
 def permits_of(

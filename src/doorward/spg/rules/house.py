@@ -142,6 +142,7 @@ class House:
         return (
             permit is not None
             and any(operation.is_control for operation in permit.operations)
+            and control.started_us >= held.document.paused_until_us  # a pause lets go of what ran before it
             and not self.is_ended(control.grant, held.document.version)
         )
 

@@ -41,7 +41,7 @@ def _bump(flavour: Flavour) -> Any:
     )
 
 
-PUT_GRANTS = putting(t.grant, (*GRANT.names, "not_before_us", "expires_us"), "id")
+PUT_GRANTS = putting(t.grant, (*GRANT.names, "not_before_us", "expires_us", "shares"), "id")
 RENEW_LEASES = updating(t.grant, "id", ("lease_until_us", "lease_signed"))
 BUMP = Statement(_bump, "points", "now")
 SERVED = Statement(
@@ -72,6 +72,36 @@ HELD = Statement(
 UNPROVISIONED = Statement(lambda _: _unprovisioned(), "limit")
 UNPROVISIONED_OF = Statement(
     lambda f: _unprovisioned(f.any_of(t.gateway.c.partition, "partitions")), "partitions", "limit"
+)
+RECEIVED = Statement(
+    lambda _: (
+        update(t.access_change)
+        .where(
+            t.access_change.c.gateway == words("gateway"),
+            t.access_change.c.applied_us == exactly(0),
+            t.access_change.c.failed == exactly(""),
+            t.access_change.c.gateway_version <= number("version"),
+        )
+        .values(applied_us=number("at"))
+    ),
+    "gateway",
+    "version",
+    "at",
+)
+FAILED = Statement(
+    lambda f: (
+        update(t.access_change)
+        .where(
+            t.access_change.c.gateway == words("gateway"),
+            t.access_change.c.applied_us == exactly(0),
+            t.access_change.c.failed == exactly(""),
+            f.any_of(t.access_change.c.grant, "grants"),
+        )
+        .values(failed=words("why"))
+    ),
+    "gateway",
+    "grants",
+    "why",
 )
 APPLIED = updating(t.gateway, "id", ("applied_version", "applied_us"), rising=("applied_version",))
 PUT_GATEWAYS = putting(t.gateway, GATEWAY.names, "id")
@@ -113,6 +143,7 @@ class Access(Counting, Facts, Dispatching):
                 *_grant_row(replace(grant, sequence=at)),
                 grant.document.not_before_us,
                 grant.document.expires_us,
+                not grant.document.utility,
             )
             for grant, at in zip(grants, numbers, strict=True)
         ]
@@ -164,9 +195,20 @@ class Access(Counting, Facts, Dispatching):
             rows = await self._on.rows(UNPROVISIONED_OF, partitions, limit)
         return [row[0] for row in rows]
 
-    async def applied(self, versions: Mapping[str, int], now_us: int) -> None:
-        """Gateways have confirmed these versions; a version never goes back."""
+    async def applied(
+        self,
+        versions: Mapping[str, int],
+        now_us: int,
+        failed: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Gateways have confirmed these versions; a version never goes back. What changed up to then is theirs,
+        apart from the grants that they could not take (``failed``: gateway → grant → why)."""
+        for gateway, causes in (failed or {}).items():
+            for grant, why in causes.items():
+                await self._on.do(FAILED, gateway, [grant], why)
         await self._on.many(APPLIED, [(versions[id], now_us, id) for id in sorted(versions)])
+        for id in sorted(versions):
+            await self._on.do(RECEIVED, id, versions[id], now_us)
 
     async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
         """Insert or replace gateways as they were read under a lock."""

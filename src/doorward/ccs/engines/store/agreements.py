@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, select, update
+from sqlalchemy import Select, Table, select
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import Flavour, Statement, exactly, inserting, locked, number, putting, words
@@ -60,36 +60,6 @@ CONTRACTS_SIGNED = Statement(
 )
 PUT_CHANGES = putting(t.access_change, CHANGE.names, "id")
 CHANGES = Statement(lambda f: select(*CHANGE.columns).where(f.any_of(t.access_change.c.id, "ids")), "ids")
-RECEIVED = Statement(
-    lambda _: (
-        update(t.access_change)
-        .where(
-            t.access_change.c.gateway == words("gateway"),
-            t.access_change.c.applied_us == exactly(0),
-            t.access_change.c.failed == exactly(""),
-            t.access_change.c.gateway_version <= number("version"),
-        )
-        .values(applied_us=number("at"))
-    ),
-    "gateway",
-    "version",
-    "at",
-)
-FAILED = Statement(
-    lambda f: (
-        update(t.access_change)
-        .where(
-            t.access_change.c.gateway == words("gateway"),
-            t.access_change.c.applied_us == exactly(0),
-            t.access_change.c.failed == exactly(""),
-            f.any_of(t.access_change.c.grant, "grants"),
-        )
-        .values(failed=words("why"))
-    ),
-    "gateway",
-    "grants",
-    "why",
-)
 PUT_NOTES = inserting(t.home_note, NOTE.names)
 GRANTS_AT = Statement(
     lambda f: (
@@ -175,15 +145,6 @@ class Agreements(Part):
     async def changes(self, ids: Collection[str]) -> dict[str, AccessChange]:
         """Changes of access by id."""
         return {row[0]: CHANGE.load(row) for row in await self._on.rows(CHANGES, ids)}
-
-    async def changes_received(self, gateway: str, version: int, at_us: int) -> None:
-        """A gateway holds this version of its desired state: so it holds what changed up to then."""
-        await self._on.do(RECEIVED, gateway, version, at_us)
-
-    async def changes_failed(self, gateway: str, failed: dict[str, str]) -> None:
-        """A gateway could not take these grants (or devices), for these reasons."""
-        for grant, why in failed.items():
-            await self._on.do(FAILED, gateway, [grant], why)
 
     async def put_notes(self, notes: Sequence[HomeNote]) -> None:
         """Note what is no message."""
