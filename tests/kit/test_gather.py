@@ -40,6 +40,19 @@ async def test_one_bad_item_fails_alone() -> None:
     assert isinstance(answers[13], ValueError)
 
 
+async def test_what_is_no_items_fault_is_told_to_all_at_once_and_not_tried_piece_by_piece() -> None:
+    tries = []
+
+    async def handle(items: list[int]) -> list[int | Exception]:
+        tries.append(len(items))
+        raise ConnectionError("no database")
+
+    gatherer: Gatherer[int, int] = Gatherer(handle, of_all=(ConnectionError,))
+    answers = await asyncio.gather(*(gatherer.ask(item) for item in range(20)), return_exceptions=True)
+    assert [type(each) for each in answers] == [ConnectionError] * 20
+    assert tries == [20]
+
+
 async def test_a_full_queue_refuses_instead_of_growing() -> None:
     async def handle(items: list[int]) -> list[int | Exception]:
         await asyncio.sleep(3600)

@@ -22,7 +22,17 @@ from doorward.ccs import dispatching, way_back, way_out
 from doorward.ccs.callers import authenticate_all, authenticate_one, pair_of, targets
 from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.notices import take_notices
-from doorward.ccs.ports import Books, Claim, CommitUnsure, LeaseLost, Link, Notifier, Pair, Store
+from doorward.ccs.ports import (
+    Books,
+    Claim,
+    CommitUnsure,
+    LeaseLost,
+    Link,
+    Notifier,
+    Pair,
+    Store,
+    StoreUnavailable,
+)
 from doorward.ccs.provisioning import desired_state, greeting
 from doorward.ccs.pushing import Pushing
 from doorward.ccs.refusals import RefusalMeter
@@ -36,7 +46,7 @@ from doorward.ccs.terms import Terms
 from doorward.ccs.waiting import Waiters
 from doorward.ccs.way_out import Accepted, Batch, Declined, Entry, Verdict
 from doorward.kit.clock import Clock
-from doorward.kit.gather import Gatherer
+from doorward.kit.gather import Bounds, Gatherer
 from doorward.wire.messages import Ack, FrameUp, Notice
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Actor
@@ -102,7 +112,11 @@ class Journey:
         self.refusals = RefusalMeter(terms.refusals_per_minute_max)
         self.switchboard = Switchboard(link, master_key, lambda: claim().epoch, terms.in_flight_max)
         self.pushing = Pushing(store, notifier, clock, rng, terms)
-        bounds = {"items_max": terms.batch_items_max, "queue_max": terms.queue_items_max}
+        bounds: Bounds = {
+            "items_max": terms.batch_items_max,
+            "queue_max": terms.queue_items_max,
+            "of_all": (CommitUnsure, StoreUnavailable),
+        }
         self.asks: Gatherer[Ask, Verdict] = Gatherer(self._accept, **bounds)
         self._ready: Gatherer[str, None] = Gatherer(self._dispatch, **bounds)
         self._frames: Gatherer[Frame, None] = Gatherer(self._take, **bounds)

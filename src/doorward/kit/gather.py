@@ -7,12 +7,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypedDict, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
+
+
+class Bounds(TypedDict, total=False):
+    """Options of a :class:`Gatherer`."""
+
+    items_max: int
+    queue_max: int
+    of_all: tuple[type[Exception], ...]
 
 
 class Overloaded(Exception):
@@ -24,7 +32,8 @@ class Gatherer(Generic[T, R]):
 
     ``handle`` takes a list and returns as many answers in the same order; an answer that is an
     exception is raised to its asker. If ``handle`` itself raises, the batch is bisected, so that one
-    bad item never fails strangers; what fails alone gets the error. At most ``items_max`` go in one
+    bad item never fails strangers; what fails alone gets the error. Errors of the kinds ``of_all`` are no
+    item's fault (there is no database): all get them at once, and nothing is tried piece by piece. At most ``items_max`` go in one
     batch, at most ``queue_max`` wait (then :class:`Overloaded`). ``runners`` batches run side by side.
     """
 
@@ -35,8 +44,10 @@ class Gatherer(Generic[T, R]):
         items_max: int = 500,
         queue_max: int = 20_000,
         runners: int = 1,
+        of_all: tuple[type[Exception], ...] = (),
     ) -> None:
         self._handle = handle
+        self._of_all = of_all
         self._items_max = items_max
         self._queue_max = queue_max
         self._waiting: deque[tuple[T, asyncio.Future[R] | None]] = deque()
@@ -75,12 +86,12 @@ class Gatherer(Generic[T, R]):
         try:
             answers = await self._handle([item for item, _ in batch])
         except Exception as error:
-            if len(batch) > 1:
+            if len(batch) > 1 and not isinstance(error, self._of_all):
                 middle = len(batch) // 2
                 await self._serve(batch[:middle])
                 await self._serve(batch[middle:])
                 return
-            answers = [error]
+            answers = [error] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future is None:
                 if isinstance(answer, Exception):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from doorward.simulate.neighbourhood_plan import Home, Plan, equipment_of, utility_file_of
-from doorward.simulate.services import Postgresql, free_port, running, workplace
+from doorward.simulate.services import Postgresql, Server, free_port, running, workplace
 
 AUTHORITY = Path("ccs", "authority")
 BOOKS = Path("ccs", "ccs.sqlite")
@@ -73,6 +73,14 @@ class Process:
         self.child.wait()
 
 
+@dataclass(frozen=True)
+class Under:
+    """What a process runs under: words before its command (a tracer), and its environment besides."""
+
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Ports:
     """Where things listen."""
@@ -124,7 +132,16 @@ class LocalUtility:
         self._gateway_settings = dict(gateway_settings or {})
         self._services = ExitStack()
         self.processes: dict[str, Process] = {}
+        self.servers: dict[str, Server] = {}
+        """``database`` and ``broker``, where the engines need them."""
+        self.under: dict[str, Under] = {}
+        """Process → what it runs under when it is started next."""
         self.control_url = ""
+
+    @property
+    def workers(self) -> int:
+        """How many processes the CCS consists of."""
+        return int(self._settings.get("workers", 1))
 
     @property
     def url(self) -> str:
@@ -202,14 +219,16 @@ class LocalUtility:
         store, link = self.engines
         if store == "postgresql" and "database" not in self._settings:
             place = self._services.enter_context(workplace(None))
-            self._settings["database"] = self._services.enter_context(running(Postgresql(place))).dsn
+            database = self._services.enter_context(running(Postgresql(place)))
+            self.servers["database"] = database
+            self._settings["database"] = database.dsn
         if link == "mqtt" and "mqtt_url" not in self._settings:
             from doorward.simulate.local_engines import broker  # the embedded pair starts without its drivers
 
             place = self._services.enter_context(workplace(None))
-            made = broker(place, self.authority, int(self._settings.get("workers", 1)))
-            port = self._services.enter_context(running(made)).port
-            self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://127.0.0.1:{port}"}
+            made = broker(place, self.authority, self.workers)
+            self.servers["broker"] = self._services.enter_context(running(made))
+            self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://127.0.0.1:{made.port}"}
 
     def start_equipment(self) -> Process:
         """Start the homes' equipment, at the addresses of :meth:`addresses`."""
@@ -315,13 +334,14 @@ class LocalUtility:
         out: int | None = None,
     ) -> Process:
         log = self.directory / f"{name}.log"
+        under = self.under.get(name, Under())
         with log.open("ab") as opened:
             child = subprocess.Popen(
-                [sys.executable, *arguments],
+                [*under.command, sys.executable, *arguments],
                 stdout=out or opened,
                 stderr=opened,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **(environment or {}), **under.environment},
                 start_new_session=True,
             )
         self.processes[name] = Process(name, child, log)

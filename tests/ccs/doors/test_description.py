@@ -12,6 +12,7 @@ import pytest
 from doorward.ccs.doors.api import call
 from doorward.ccs.doors.api.docs import SHA256
 from doorward.ccs.doors.problem import STATUS, problem_headers, problem_of
+from doorward.ccs.ports import CommitUnsure, StoreUnavailable
 from doorward.kit import serving
 from doorward.wire.reasons import SENTENCES, Reason, Refused
 from tests.ccs.doors.service import READ, SECRET, Reply, Service
@@ -183,6 +184,24 @@ async def test_a_failure_of_ours_tells_nothing_but_its_id(
         assert (reply.status, reply.reason) == (500, "system-failure")
         assert b"swordfish" not in reply.body
     assert (await service.get("/v1/grants")).status == 200
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("disk full"), CommitUnsure("the connection was lost")])
+async def test_while_the_books_cannot_be_reached_the_answer_is_to_come_again(
+    service: Service, error: Exception
+) -> None:
+    async def broken(*_: object) -> None:
+        raise error
+
+    write, service.app.store.write = service.app.store.write, broken  # type: ignore[method-assign, assignment]
+    one = await service.post(headers={"idempotency-key": "k-1"})
+    several = await service.post([READ, READ])
+    service.app.store.write = write  # type: ignore[method-assign]
+
+    assert (one.status, one.reason, one.headers["retry-after"]) == (503, "system-failure", "1")
+    assert [item["status"] for item in several.json["items"]] == [503, 503]
+    assert b"disk full" not in one.body + several.body
+    assert (await service.post(headers={"idempotency-key": "k-1"})).status == 202
 
 
 async def test_when_too_much_waits_the_answer_is_to_come_again(service: Service) -> None:

@@ -84,13 +84,24 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after_s: int | None = None
 
 
+PASSING = 503
+"""A system failure of which we know that it passes (the books cannot be reached): come again."""
+
+
+def status_of(refusal: Refused) -> int:
+    """Return the HTTP status of a refusal."""
+    if refusal.reason is Reason.SYSTEM_FAILURE and refusal.retry_after_s is not None:
+        return PASSING
+    return STATUS[refusal.reason]
+
+
 def problem_of(refusal: Refused, request_id: str, status: int = 0) -> Problem:
     """Return the problem that a refusal is; ``status`` where HTTP itself knows a better one (404, 405, 415)."""
     wait_s = refusal.retry_after_s
     return Problem(
         type=f"/problems/{refusal.reason.value}",
         title=SENTENCES[refusal.reason],
-        status=status or STATUS[refusal.reason],
+        status=status or status_of(refusal),
         detail=refusal.detail,
         reason=refusal.reason.value,
         field=refusal.field,

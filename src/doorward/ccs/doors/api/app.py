@@ -31,11 +31,11 @@ from doorward.ccs.doors.api.events import Streams, events_router
 from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.doors.api.oauth import oauth_router
 from doorward.ccs.doors.api.openapi import Spec, describe
-from doorward.ccs.doors.api.requests import Requests, congestion
+from doorward.ccs.doors.api.requests import Requests, congestion, out_of_reach
 from doorward.ccs.doors.health import health_router
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.journey import Journey
-from doorward.ccs.ports import LeaseLost
+from doorward.ccs.ports import CommitUnsure, LeaseLost, StoreUnavailable
 from doorward.ccs.reading import Reading
 from doorward.ccs.tokens import TokenDesk
 from doorward.kit.gather import Overloaded
@@ -186,6 +186,9 @@ def failed(parts: Parts, error: BaseException, call: Call) -> Answer:
         return problem_answer(error, call.id)
     if isinstance(error, Overloaded | LeaseLost):
         return problem_answer(congestion(), call.id)
+    if isinstance(error, StoreUnavailable | CommitUnsure):
+        log.warning("a call found no books", request_id=call.id, error=str(error))
+        return problem_answer(out_of_reach(), call.id)
     log.error("a call failed", request_id=call.id, exc_info=error)
     return problem_answer(Refused(Reason.SYSTEM_FAILURE), call.id)
 
@@ -225,7 +228,7 @@ def build_rest(parts: Parts) -> FastAPI:
     async def wrong(request: Request, error: Exception) -> Response:
         return _response(failed(parts, error, request.scope["doorward.call"]))
 
-    for kind in (Refused, Overloaded, LeaseLost):
+    for kind in (Refused, Overloaded, LeaseLost, StoreUnavailable, CommitUnsure):
         app.add_exception_handler(kind, wrong)
 
     @app.exception_handler(Exception)

@@ -9,8 +9,9 @@ import msgspec
 import structlog
 
 from doorward.ccs.doors.api.call import Answer, Call, json_answer, problem_answer
-from doorward.ccs.doors.problem import STATUS, Headers, problem_of
+from doorward.ccs.doors.problem import Headers, problem_of, status_of
 from doorward.ccs.journey import Journey
+from doorward.ccs.ports import CommitUnsure, StoreUnavailable
 from doorward.ccs.rules.asking import NOT_JSON, Ask, check_name, malformed
 from doorward.ccs.rules.facts import Request
 from doorward.ccs.rules.lifecycle import State
@@ -228,6 +229,8 @@ def _outcome(asked: "asyncio.Future[Verdict] | Refused") -> Verdict | Refused:
     error = asked.exception()
     if error is None:
         return asked.result()
+    if isinstance(error, StoreUnavailable | CommitUnsure):
+        return out_of_reach()
     log.error("a request of a list failed", exc_info=error)
     return Refused(Reason.SYSTEM_FAILURE)
 
@@ -237,12 +240,20 @@ def _item(id: str, outcome: Verdict | Refused, status: int = 202) -> View:
         shown = outcome.request if status == 200 else without_result(outcome.request)
         return {"status": status, "request": request_view(shown, outcome.ticket)}
     refusal = outcome.refusal if isinstance(outcome, Declined) else outcome
-    return {"status": STATUS[refusal.reason], "problem": problem_of(refusal, id)}
+    return {"status": status_of(refusal), "problem": problem_of(refusal, id)}
 
 
 def congestion() -> Refused:
     """Return the refusal when queues are at their bound."""
     return Refused(Reason.CONGESTION, retry_after_s=1.0)
+
+
+def out_of_reach() -> Refused:
+    """Return the refusal while the books cannot be reached or written: the same key may be used again.
+
+    After a commit of which nobody knows whether it happened, that key finds what is there.
+    """
+    return Refused(Reason.SYSTEM_FAILURE, "the books cannot be reached now", retry_after_s=1.0)
 
 
 def wait_of(prefer: str) -> int:
