@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from doorward.ccs.rules.facts import Endpoint
+from doorward.ccs.rules.facts import Endpoint, Party
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
 from doorward.wire.messages import Ack, Cancel, Command, Known, Provision, Reconcile, Time
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import SCENARIO, Step
-from tests.ccs.town import LIMIT, READ, Town, settle
+from tests.ccs.town import HOUR, LIMIT, READ, Town, settle
 
 WAY = [str(step) for step in SCENARIO]
 
@@ -182,6 +182,21 @@ async def test_beyond_the_limit_a_message_is_refused_and_warned_about_and_costs_
 
 
 async def test_a_burst_in_one_batch_is_admitted_to_the_limit_and_no_further(town: Town) -> None:
+    verdicts = await asyncio.gather(*(town.ask(READ) for _ in range(30)))
+    assert sum(isinstance(verdict, Accepted) for verdict in verdicts) == 12
+
+
+async def test_the_utilitys_own_messages_are_not_limited_and_take_nothing_from_third_parties(
+    town: Town,
+) -> None:
+    grant = town.grant("utility", 1)
+    own = replace(grant, document=replace(grant.document, utility=True), changed_us=grant.changed_us - HOUR)
+    await town.store.write(lambda books: books.put_parties([Party(id="utility", name="It", utility=True)]))
+    await town.store.write(lambda books: books.put_grants([own]))
+    token = town.token("utility")
+    theirs = await asyncio.gather(*(town.ask(READ, token=token) for _ in range(30)))
+    assert {type(verdict) for verdict in theirs} == {Accepted}
+    assert {verdict.request.klass for verdict in theirs if isinstance(verdict, Accepted)} == {1}
     verdicts = await asyncio.gather(*(town.ask(READ) for _ in range(30)))
     assert sum(isinstance(verdict, Accepted) for verdict in verdicts) == 12
 

@@ -39,6 +39,7 @@ STREET = Plan(
         Company("gold", "Gold", "premium", ("SP-10", "SP-12", "SP-13")),
         Company("silver", "Silver", "standard", ("SP-12", "SP-13")),
         Company("plain", "Plain", "basic", ("SP-13",)),
+        Company("operations", "The utility", "basic", ("SP-12",), utility=True),
     ),
     **ROOMY,
 )

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from doorward.client import ask
-from tests.system.street import COUNTED, QUEUED, Street, with_tier
+from doorward.client import DoorwardError, ask
+from tests.system.street import COUNTED, QUEUED, ROOMY, Street, with_tier
 
 TIERS = {"gold": ("premium", 12), "silver": ("standard", 8), "plain": ("basic", 4)}
 
@@ -70,3 +70,40 @@ def test_a_companys_own_priority_decides_what_goes_first(street: Street) -> None
         queued[row["message"]] for row in street.log(QUEUED, "gateway_received") if row["message"] in queued
     ]
     assert came == ["high", "normal", "normal", "low", "low", "low", "low"]
+
+
+@pytest.mark.req("B03", "F05")
+def test_the_utilitys_messages_overtake_third_parties_by_their_urgency(street: Street) -> None:
+    """It asks last, in the lowest tier, and still goes first: its own log shows what the gateway had when."""
+    gateway = street.utility.processes.pop(QUEUED.gateway)
+    gateway.kill()
+    queued: dict[str, str] = {}
+    for party, wish in (
+        ("silver", "high"),
+        ("gold", "high"),
+        ("operations", "normal"),
+        ("operations", "high"),
+    ):
+        (item,) = street.client(party).submit([ask.read("TH-12", priority=wish)])
+        assert item.request is not None, item.problem
+        queued[item.request.id] = f"{party} {wish}"
+    street.utility.start_gateway(QUEUED)
+    operations, silver = street.client("operations"), street.client("silver")
+    (first, *_, last) = queued
+    street.until(lambda: silver.get(first).is_final and operations.get(last).is_final)
+    came = [
+        queued[row["message"]] for row in street.log(QUEUED, "gateway_received") if row["message"] in queued
+    ]
+    assert came == ["operations high", "operations normal", "gold high", "silver high"]
+
+
+@pytest.mark.req("B03")
+def test_the_utilitys_permission_takes_no_share_of_what_third_parties_may_say(street: Street) -> None:
+    assert street.client("operations").read("TH-12").state == "DONE"
+    assert street.client("gold").limits("SP-12").windows[0].limit == ROOMY["per_hour"] // 2
+
+
+def test_a_control_of_the_utility_without_its_operations_key_is_refused(street: Street) -> None:
+    with pytest.raises(DoorwardError) as refused:
+        street.client("operations").setpoint("TH-12", celsius=20, which="heat")
+    assert refused.value.reason == "signature-invalid"

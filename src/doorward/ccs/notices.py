@@ -70,6 +70,8 @@ def _admit(
     access.authorise_notice(notice.device, place, grant, now_us)
     assert place is not None
     assert grant is not None
+    if grant.document.utility:
+        return
     held = way_out.accounts(notice.party, place, tiers[grant.tier], logs, terms)
     limits.admit(held, CHARGE, now_us, terms.grace_us)
 

@@ -256,7 +256,7 @@ class Batch:
         """Keys of the limits that have to be locked for what came this far."""
         wanted = set()
         for each in granted:
-            if isinstance(each, Granted) and each.draft.ask.operation is not Operation.RELEASE:
+            if isinstance(each, Granted) and is_charged(each):
                 wanted.add(limits.service_point_key(each.place.service_point))
                 wanted.add(limits.party_key(each.caller.party.id, each.place.service_point))
         return wanted
@@ -269,7 +269,7 @@ class Batch:
         def one(_: int, each: Granted) -> Admitted:
             tier = facts.tiers[each.grant.tier]
             held = accounts(each.caller.party.id, each.place, tier, facts.logs, terms)
-            if each.draft.ask.operation is Operation.RELEASE:
+            if not is_charged(each):
                 return Admitted(
                     each, Ticket(charge_us=now_us, limit=0, remaining=0, reset_us=0, window_us=0), tier
                 )
@@ -339,6 +339,11 @@ class Batch:
         ]
 
 
+def is_charged(granted: Granted) -> bool:
+    """Whether the limits count a request: letting go passes always, and they hold for third parties (N01)."""
+    return granted.draft.ask.operation is not Operation.RELEASE and not granted.grant.document.utility
+
+
 def body_hash(text: object, ask: Ask) -> str:
     """Return the hash under which a repeated key is recognised: of the canonical body."""
     raw = msgspec.json.encode(text, order="sorted") if isinstance(text, AskBody) else ask.raw
@@ -380,9 +385,9 @@ def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: 
     """Return the row of an admitted request, with its absolute deadlines."""
     granted, ticket, tier = admitted.granted, admitted.ticket, admitted.tier
     text, made = granted.draft.ask, granted.draft
-    begin_us = made.start_us or now_us
+    begin_us = max(made.start_us, now_us)
     due_us = made.deadline_us or begin_us + tier.response_s * US
-    charged = 0 if text.operation is Operation.RELEASE else CHARGE
+    charged = CHARGE if is_charged(granted) else 0
     waits = ticket.charge_us > now_us + limits.TICK_US
     return Request(
         id=ask.id,
@@ -395,7 +400,7 @@ def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: 
         grant=granted.grant.id,
         grant_version=granted.grant.version,
         tier=tier.name,
-        klass=priority.third_party_class(tier, text.priority),
+        klass=priority.class_of(granted.grant.document, tier, text.priority),
         received_us=ask.received_us,
         charge_us=ticket.charge_us,
         due_us=due_us,

@@ -42,12 +42,13 @@ class Home:
 
 @dataclass(frozen=True)
 class Company:
-    """A third party, its tier, and the homes whose customers let it in."""
+    """A third party (or the utility itself), its tier, and the homes whose customers let it in."""
 
     id: str
     name: str
     tier: str
     homes: tuple[str, ...]
+    utility: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def utility_file_of(plan: Plan, modbus_ports: dict[str, int]) -> str:
         lines += _table("tier", name=tier, per_hour=plan.per_hour, per_day=plan.per_day,
                         response_s=response_s, top_priority=top)  # fmt: skip
     for party in plan.parties:
-        lines += _table("party", id=party.id, name=party.name, secret_file=f"secrets/{party.id}")
+        lines += _table("party", id=party.id, name=party.name, secret_file=f"secrets/{party.id}",
+                        utility=party.utility)  # fmt: skip
     for home in plan.homes:
         lines += _home(home, modbus_ports[home.gateway])
     for party in plan.parties:

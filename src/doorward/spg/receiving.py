@@ -15,7 +15,7 @@ from doorward.spg.ports import Pair
 from doorward.spg.rules import checks, controls
 from doorward.spg.rules.facts import ATTEMPT_ALL, Charge, Control, Held, Request
 from doorward.spg.rules.page import Page
-from doorward.wire.grants import GrantDocument, LeaseDocument
+from doorward.wire.grants import GrantDocument, LeaseDocument, TrustDocument
 from doorward.wire.messages import (
     Ack,
     Applied,
@@ -29,17 +29,20 @@ from doorward.wire.messages import (
     Reconcile,
     Result,
     Time,
+    Trust,
     Withdraw,
 )
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import verify
 from doorward.wire.steps import Outcome, Step
 from doorward.wire.times import to_rfc3339
+from doorward.wire.vocabulary import THIRD_PARTY_CLASS
 
 UNKNOWN = "UNKNOWN"
 """State of a tombstone left by reconciliation."""
 
 _grant = msgspec.json.Decoder(GrantDocument)
+_trusted = msgspec.json.Decoder(TrustDocument)
 _lease = msgspec.json.Decoder(LeaseDocument)
 
 
@@ -83,6 +86,8 @@ class Receiving:
             match message:
                 case Time():
                     self._time(message, page)
+                case Trust():
+                    self._checked("trust", lambda m=message: self._trust(m, page), page)
                 case Provision():
                     answer = True
                     self._provision(message, page)
@@ -140,8 +145,30 @@ class Receiving:
             if refused.reason in checks.UNAUTHORISED:
                 self.desk.count_attempt(page, "in", refused, message=grant)
 
+    def _authority(self, page: Page) -> dict[str, dict[str, str]]:
+        trust = page.trust or self.desk.house.trust
+        return trust.authority if trust is not None else self.desk.keys.authority
+
+    def _trust(self, message: Trust, page: Page) -> None:
+        """The authority hands over to other keys of its own, and names those of utility operations."""
+        payload = verify(message.document, self._authority(page), "trust")
+        try:
+            trust = _trusted.decode(payload)
+        except msgspec.DecodeError as error:
+            raise Refused(Reason.BODY_MALFORMED, f"trust: {error}") from None
+        before = page.trust or self.desk.house.trust
+        if before is not None and trust.version <= before.version:
+            if trust == before:
+                return
+            raise Refused(Reason.REPLAYED, f"version {trust.version} is not newer than {before.version}")
+        if not trust.authority:
+            raise Refused(Reason.BODY_MALFORMED, "trust: it names no key of the authority")
+        page.trust = trust
+        names = ", ".join(sorted(trust.authority)) + "; operations: " + ", ".join(sorted(trust.operations))
+        page.note("trusted", page.now_us, detail=f"version {trust.version}: {names}")
+
     def _push(self, message: GrantPush, page: Page) -> None:
-        payload = verify(message.document, self.desk.keys.authority, "grant")
+        payload = verify(message.document, self._authority(page), "grant")
         try:
             document = _grant.decode(payload)
         except msgspec.DecodeError as error:
@@ -172,7 +199,7 @@ class Receiving:
             )
 
     def _renew(self, message: Lease, page: Page) -> None:
-        payload = verify(message.document, self.desk.keys.authority, "lease")
+        payload = verify(message.document, self._authority(page), "lease")
         try:
             lease = _lease.decode(payload)
         except msgspec.DecodeError as error:
@@ -248,7 +275,7 @@ class Receiving:
         until_us = controls.until_of(command, start_us, self.desk.policy)
         try:
             self._require_new(command, seen)
-            checks.judge(
+            act_by_us = checks.judge(
                 command,
                 self.desk.house,
                 self.desk.policy,
@@ -259,9 +286,12 @@ class Receiving:
                 now_us=now_us,
             )
         except Refused as refused:
+            if not self.desk.refusals.admits(now_us):
+                self._only_counted(command, refused, page)
+                return None
             request = self._refused(command, refused, page)
         else:
-            request = self._taken(command, start_us, page)
+            request = self._taken(command, start_us, act_by_us, page)
         seen.requests[command.id] = request
         if request.party_ref:
             seen.refs[command.party, command.party_ref] = command.id
@@ -279,15 +309,10 @@ class Receiving:
         if len(self.desk.opened) >= self.desk.policy.open_max:
             raise Refused(Reason.CONGESTION, f"{self.desk.policy.open_max} requests are open at this gateway")
 
-    def _taken(self, command: Command, start_us: int, page: Page) -> Request:
+    def _taken(self, command: Command, start_us: int, act_by_us: int, page: Page) -> Request:
         """S1.06: stored, charged and recorded; the receipt leaves when that is durable."""
-        now_us, policy = page.now_us, self.desk.policy
+        now_us = page.now_us
         waits = start_us > now_us
-        act_by_us = (
-            max(command.act_before_us, start_us + policy.start_late_us_max)
-            if waits
-            else command.act_before_us
-        )
         request = Request(
             id=command.id,
             party=command.party,
@@ -300,14 +325,15 @@ class Receiving:
             command=command,
         )
         page.requests.append(request)
-        page.charges.append(
-            Charge(
-                id=command.id,
-                party=command.party,
-                service_point=command.service_point,
-                charge_us=command.charge_us,
+        if command.klass >= THIRD_PARTY_CLASS:
+            page.charges.append(
+                Charge(
+                    id=command.id,
+                    party=command.party,
+                    service_point=command.service_point,
+                    charge_us=command.charge_us,
+                )
             )
-        )
         page.step(command, Step.GATEWAY_RECEIVED, now_us)
         if waits:
             page.step(
@@ -353,6 +379,12 @@ class Receiving:
                 page, "in", refused, party=command.party, device=command.device, message=command.id
             )
         return request
+
+    def _only_counted(self, command: Command, refused: Refused, page: Page) -> None:
+        """A flood of refusals is no flood of rows: counted, reported with their number, and not answered."""
+        self.desk.count_attempt(
+            page, "in", refused, party=command.party, device=command.device, message=command.id
+        )
 
     def _again(self, known: Request, page: Page, attempt: int = 0) -> None:
         """Say again what is known of a request: its result where it has one, else that it is here."""

@@ -86,6 +86,7 @@ party = Table(
     _number("token_s"),
     _text("scopes"),
     _number("tokens_not_before_us", 0),
+    _text("token_binding"),
     Column("signature_required", Boolean, nullable=False),
     _text("keys"),
     _number("calls_per_s"),

@@ -41,6 +41,8 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     token_s: int = 600
     scopes: list[str] = msgspec.field(default_factory=lambda: ["monitor", "control"])
     tokens_not_before_us: int = 0
+    token_binding: Literal["", "dpop", "certificate"] = ""
+    """What its access tokens must be bound to (RFC 9449, RFC 8705)."""
     signature_required: bool = False
     keys: dict[str, dict[str, str]] = {}
     """Public Ed25519 JWKs (``kid`` → JWK) with which it signs commands."""

@@ -45,6 +45,7 @@ def grant_document(
         service_point_limit=service_point_limit,
         signature_required=signature_required or party.signature_required,
         party_keys=party.keys,
+        utility=party.utility,
         tier_hour=tier.per_hour,
         tier_day=tier.per_day,
     )

@@ -8,7 +8,7 @@ from doorward.cli.toml_places import Path as Place
 from doorward.cli.utility.mistakes import Refs, fields_of, row_of
 from doorward.cli.utility.places import zone_of
 from doorward.cli.utility.tables import BoundsTable, DeviceTable, GrantTable, PermitTable
-from doorward.wire.grants import Bounds, DevicePermit
+from doorward.wire.grants import Bounds, DevicePermit, binding
 from doorward.wire.times import from_rfc3339
 from doorward.wire.vocabulary import CLASS_OPERATIONS
 
@@ -100,6 +100,7 @@ def _permits(refs: Refs, place: Place, row: GrantTable) -> list[DevicePermit]:
                 device_class=device.device_class,
                 operations=permit.operations,
                 bounds=_bounds(refs, (*where, "bounds", "between"), bounds),
+                bound_to=binding(device.protocol, device.model, device.address, device.serial),
             )
         )
     return permits

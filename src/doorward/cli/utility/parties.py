@@ -98,8 +98,10 @@ def party_of(refs: Refs, place: Place, row: PartyTable) -> Party:
         auth=row.auth,
         token_s=row.token_s,
         scopes=row.scopes,
+        token_binding=row.token_binding,
         signature_required=row.signature_required,
         keys=keys,
         calls_per_s=row.calls_per_s,
         contact=row.contact,
+        utility=row.utility,
     )

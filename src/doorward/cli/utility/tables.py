@@ -33,6 +33,7 @@ class PartyTable(Table, frozen=True, kw_only=True):
     secret_hash: str = ""
     jwks_file: str = ""
     command_keys_file: str = ""
+    token_binding: Literal["", "dpop", "certificate"] = ""
     signature_required: bool = False
     scopes: list[str] = msgspec.field(default_factory=lambda: ["monitor", "control"])
     token_s: int = 600

@@ -9,15 +9,21 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from doorward.spg.rules.facts import Charge, Policy
-from doorward.spg.rules.house import House
+from doorward.spg.rules.house import House, binding_of
 from doorward.spg.rules.limits import require_room
 from doorward.wire.codec import depth_within
 from doorward.wire.grants import Bounds, DevicePermit, GrantDocument, SignedCommand
-from doorward.wire.messages import Command
+from doorward.wire.messages import Command, ProvisionedDevice
 from doorward.wire.permission import permits_of, require_running, require_within
 from doorward.wire.reasons import Reason, Refused
-from doorward.wire.signatures import verify
-from doorward.wire.vocabulary import Operation, Scope
+from doorward.wire.signed_command import (
+    needs_signature,
+    require_in_time,
+    require_present,
+    require_signed,
+    require_version,
+)
+from doorward.wire.vocabulary import THIRD_PARTY_CLASS, Operation, Scope
 
 UNAUTHORISED = frozenset(
     {
@@ -48,8 +54,8 @@ def judge(
     until_us: int,
     log: Sequence[Charge],
     now_us: int,
-) -> list[DevicePermit]:
-    """Return the permits under which ``command`` is carried out, or raise :class:`Refused`.
+) -> int:
+    """Return before when ``command`` must be begun, if it may be at all; otherwise raise :class:`Refused`.
 
     ``trusted`` says whether the gateway's clock is; ``log`` holds the charges of the service point.
     Raises ``deadline-passed`` for one that comes too late.
@@ -57,12 +63,17 @@ def judge(
     if not trusted:
         raise Refused(Reason.CLOCK_UNTRUSTED)
     held = house.live(command, now_us)
-    permits = usable_permits(command, held.document, house, start_us, until_us)
+    _require_class(command, held.document)
+    usable_permits(command, held.document, house, start_us, until_us)
     if now_us >= command.act_before_us:
         raise Refused(Reason.DEADLINE_PASSED)
-    _require_signature(command, held.document, house.born_us, policy, now_us)
-    require_room(command, held.document, log, policy, now_us)
-    return permits
+    signed_until_us = _signed_until(command, held.document, house, policy, now_us)
+    if not held.document.utility:  # the limits are third parties' (N01)
+        require_room(command, held.document, log, policy, now_us)
+    act_by_us = command.act_before_us
+    if start_us > now_us:
+        act_by_us = max(act_by_us, start_us + policy.start_late_us_max)
+    return act_by_us if signed_until_us is None else min(act_by_us, signed_until_us)
 
 
 def usable_permits(
@@ -112,6 +123,7 @@ def _require_permitted(
     counted: int,
 ) -> None:
     listed = house.require_listed(permit.device, command.service_point)
+    require_bound(permit, listed)
     if command.scope is not Scope.SERVICE_POINT and command.operation not in house.capabilities.get(
         listed.id, frozenset()
     ):
@@ -120,6 +132,23 @@ def _require_permitted(
         return
     require_within(permit.bounds, command.operation, body, start_us, until_us, document.timezone)
     require_turn(permit.bounds, house.acts_within_a_day(command.party, permit.device, start_us) - counted)
+
+
+def require_bound(permit: DevicePermit, listed: ProvisionedDevice) -> None:
+    """Raise ``device-unlisted`` when the gateway's list leads to other equipment than the customer allowed."""
+    if permit.bound_to and permit.bound_to != binding_of(listed):
+        raise Refused(
+            Reason.DEVICE_UNLISTED,
+            "the gateway's list leads to other equipment than the customer permitted",
+            field="/device",
+        )
+
+
+def require_bound_all(permits: Sequence[DevicePermit], devices: Sequence[ProvisionedDevice]) -> None:
+    """The same for devices that are about to be told, each as it is going to be reached."""
+    by_device = {permit.device: permit for permit in permits}
+    for device in devices:
+        require_bound(by_device[device.id], device)
 
 
 def require_turn(bounds: Bounds, acts: int) -> None:
@@ -142,36 +171,44 @@ def body_of(command: Command) -> dict[str, object]:
     return body
 
 
-def _require_signature(
-    command: Command, document: GrantDocument, born_us: int, policy: Policy, now_us: int
-) -> None:
-    if not command.operation.is_control:
-        return
+def _require_class(command: Command, document: GrantDocument) -> None:
+    """The utility's classes are the utility's: nobody else's message may pass for one of them."""
+    if command.klass < THIRD_PARTY_CLASS and not document.utility:
+        raise Refused(Reason.FORGED, "a third party's message in a class of the utility")
+
+
+def _signed_until(
+    command: Command, document: GrantDocument, house: House, policy: Policy, now_us: int
+) -> int | None:
+    """Return until when a signed control may be acted on; ``None`` where a signature is not needed or there."""
+    signed = _signed(command, document, house)
+    if signed is None:
+        return None
+    require_version(signed, document.version)
+    require_in_time(signed, now_us, skew_us=policy.issued_skew_us, born_us=house.born_us)
+    return signed.expires_us
+
+
+def _signed(command: Command, document: GrantDocument, house: House) -> SignedCommand | None:
+    if not needs_signature(command.operation):
+        return None
+    if document.utility or document.signature_required:
+        require_present(command.signature)
     if not command.signature:
-        if document.signature_required and command.operation is not Operation.RELEASE:
-            raise Refused(
-                Reason.SIGNATURE_INVALID, "the customer's permission asks for the service's signature"
-            )
-        return
-    payload = verify(command.signature, document.party_keys, "command")
-    try:
-        signed = msgspec.json.decode(payload, type=SignedCommand)
-        same_body = msgspec.json.decode(signed.body) == msgspec.json.decode(command.body)
-    except msgspec.DecodeError as error:
-        raise Refused(Reason.SIGNATURE_INVALID, f"signed command: {error}") from None
-    differing = [name for name in _SIGNED if getattr(signed, _SIGNED[name]) != getattr(command, name)]
-    if not same_body:
-        differing.append("body")
-    if differing:
-        raise Refused(Reason.SIGNATURE_INVALID, f"the signature is for another {', '.join(differing)}")
-    if signed.issued_us < born_us:
-        raise Refused(Reason.SIGNATURE_INVALID, "signed before this gateway's store began")
-    if signed.issued_us > now_us + policy.issued_skew_us or now_us >= signed.expires_us:
-        raise Refused(Reason.SIGNATURE_INVALID, "the signature is not valid at this time")
+        return None
+    keys = house.operations_keys if document.utility else document.party_keys
+    asked = {name: getattr(command, field) for name, field in _SIGNED.items()}
+    return require_signed(command.signature, keys, asked, bytes(command.body))
+
+
+def require_still_signed(command: Command, document: GrantDocument, house: House) -> None:
+    """Raise ``signature-invalid`` when a newer permission no longer knows the key, or asks for a signature."""
+    if document.version != command.grant_version or document.utility:
+        _signed(command, document, house)
 
 
 _SIGNED = {
-    "party_ref": "id",
+    "id": "party_ref",
     "party": "party",
     "service_point": "service_point",
     "scope": "scope",
@@ -181,4 +218,4 @@ _SIGNED = {
     "until_us": "until_us",
     "grant_version": "grant_version",
 }
-"""Field of the command → field of what the third party signed; the body is compared as JSON."""
+"""Field of what the third party signed → field of the command; the body is compared beside them."""
