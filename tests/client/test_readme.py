@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import doorward.client
-from doorward.client import AsyncClient, Client
+from doorward.client import AsyncClient, Client, NotPermitted
 from doorward.client.defaults import real_clock
 from doorward.simulate.local_utility import LocalUtility
 from doorward.simulate.neighbourhood_plan import Company, Equipment, Home, Plan
@@ -119,7 +119,7 @@ def test_an_example_of_the_readme_runs(utility: LocalUtility, title: str, code: 
 
 
 def test_what_is_signed_end_to_end_is_done_and_what_is_not_is_refused(utility: LocalUtility) -> None:
-    """The gateway in the home checks the third party's own signature, and the charger follows."""
+    """The gateway in the home checks the third party's own signature, and the charger follows; the door says no."""
     before = len(utility.actuations("EV-1"))
     with Client(
         utility.url, client_id="signer", private_key=KEY, key_id="k1", command_key=KEY, command_key_id="k1"
@@ -127,9 +127,9 @@ def test_what_is_signed_end_to_end_is_done_and_what_is_not_is_refused(utility: L
         done = client.limit("EV-1", watts=1400)
         assert (done.state, done.reason) == ("DONE", None)
         assert len(utility.actuations("EV-1")) > before
-    with Client(utility.url, client_id="signer", private_key=KEY, key_id="k1") as client:
-        refused = client.limit("EV-1", watts=2000)
-        assert (refused.state, refused.reason) == ("REFUSED", "signature-invalid")
+    unsigned = Client(utility.url, client_id="signer", private_key=KEY, key_id="k1")
+    with unsigned, pytest.raises(NotPermitted, match="signature-invalid"):
+        unsigned.limit("EV-1", watts=2000)
 
 
 def test_no_example_is_left_out_and_the_table_names_real_methods() -> None:

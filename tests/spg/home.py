@@ -442,7 +442,9 @@ class Home:
         }
         return Command(**(fields | changes))
 
-    def signed(self, command: Command, key: Ed25519PrivateKey = PARTY_KEY, **changes: Any) -> Command:
+    def signed(
+        self, command: Command, key: Ed25519PrivateKey = PARTY_KEY, kid: str = "k1", **changes: Any
+    ) -> Command:
         fields: dict[str, Any] = {
             "id": command.party_ref,
             "party": command.party,
@@ -459,7 +461,7 @@ class Home:
         }
         document = SignedCommand(**(fields | changes))
         return msgspec.structs.replace(
-            command, signature=sign(msgspec.json.encode(document), key, "k1", "command")
+            command, signature=sign(msgspec.json.encode(document), key, kid, "command")
         )
 
     async def ask(

@@ -127,11 +127,11 @@ async def test_a_later_control_replaces_and_the_owners_setting_comes_back(tmp_pa
 async def test_another_party_does_not_take_a_device_over_unless_it_is_more_urgent(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     await home.tell(home.push(home.document("g-2", OTHER)))
-    mine = await home.ask(Operation.LIMIT, body={"watts": 500})
+    mine = await home.ask(Operation.LIMIT, body={"watts": 500}, klass=12)
     theirs = {"party": OTHER, "grant": "g-2", "body": {"watts": 100}}
-    refused = await home.ask(Operation.LIMIT, **theirs)  # type: ignore[arg-type]
+    refused = await home.ask(Operation.LIMIT, klass=12, **theirs)  # type: ignore[arg-type]
     assert (refused.state, refused.reason) == ("REFUSED", Reason.SUPERSEDED)
-    urgent = await home.ask(Operation.LIMIT, klass=1, **theirs)  # type: ignore[arg-type]
+    urgent = await home.ask(Operation.LIMIT, klass=10, **theirs)  # type: ignore[arg-type]
     assert urgent.state == "DONE"
     await home.settle(1)
     told = [r for r in home.receipts(mine.id) if r.step is Step.RELEASED]
@@ -274,7 +274,7 @@ async def test_who_is_more_urgent_goes_first_at_a_busy_device(tmp_path: Path) ->
     home = await ready(tmp_path, tier_hour=24)
     home.adapter.things["pump"].hangs = asyncio.Event()
     ids = []
-    for klass in (10, 12, 10, 1):
+    for klass in (11, 13, 11, 10):
         command = home.command(Operation.LIMIT, body={"watts": 100 + klass}, klass=klass)
         ids.append(command.id)
         await home.tell(command)

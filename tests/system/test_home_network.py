@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 
 from doorward.client import Client, NotAuthenticated
 from doorward.simulate.local_utility import LocalUtility
-from tests.system.street import CLOSED, METERED, Street
+from tests.system.street import METERED, Street
 
 STRANGER = "EV-999"
 
@@ -42,33 +42,6 @@ def test_a_listed_device_is_heard_and_an_unlisted_one_is_turned_away_and_logged(
     rows = [row for row in street.utility.gateway_log(METERED.gateway) if row.get("device") == STRANGER]
     assert {(row["outcome"], row.get("reason")) for row in rows} == {("refused", "device-unlisted")}
     street.utility.resident("PP-10", "clear")
-
-
-@pytest.mark.req("F25")
-def test_a_command_that_its_company_did_not_sign_is_refused_by_the_gateway_and_logged(street: Street) -> None:
-    device = CLOSED.equipment[0].id
-    signed = f"""
-[[grant]]
-party = "gold"
-service_point = "{CLOSED.service_point}"
-purpose = "signed only"
-consent = "given anew"
-tier = "premium"
-until = 2099-01-01
-signature_required = true
-[[grant.device]]
-id = "{device}"
-operations = ["read", "turn_off"]
-"""
-    street.apply(lambda text: text + signed)
-    try:
-        refused = street.client("gold").turn_off(device)
-    finally:
-        street.apply(lambda text: text)
-    assert (refused.state, refused.reason) == ("REFUSED", "signature-invalid")
-    assert street.utility.actuations(device) == []
-    rows = [row for row in street.utility.gateway_log(CLOSED.gateway) if row.get("message") == refused.id]
-    assert ("refused", "signature-invalid") in {(row["outcome"], row.get("reason")) for row in rows}
 
 
 @pytest.mark.req("F23")

@@ -17,7 +17,7 @@ from doorward.spg.ports import Books, Hands, Post, Store, TrustedClock
 from doorward.spg.rules.facts import Keys, Policy, Request
 from doorward.spg.rules.house import House
 from doorward.spg.rules.page import Page
-from doorward.spg.rules.tally import Cause, Tally
+from doorward.spg.rules.tally import Cause, RefusalBound, Tally
 from doorward.wire.messages import Command, ProvisionedDevice, Up
 from doorward.wire.reasons import Refused
 
@@ -50,6 +50,8 @@ def write(page: Page, books: Books, *, confirmed: bool) -> list[Up]:
         books.born(page.born_us)
     if page.provision is not None:
         books.put_provision(*page.provision)
+    if page.trust is not None:
+        books.put_trust(page.trust)
     books.put_grants(page.grants)
     books.end_grants(page.ended)
     books.add_requests(page.requests, page.charges)
@@ -86,6 +88,7 @@ class Desk:
         self.hands = hands
         self.house = House()
         self.tally = Tally(policy.attempts_report_us)
+        self.refusals = RefusalBound(policy.refusals_per_minute_max)
         self.opened: dict[str, Entry] = {}
         self.armed: dict[str, int] = {}
         """Requests that wait for their time: id → when."""
@@ -137,6 +140,7 @@ class Desk:
         if page.provision is not None:
             house.provision_version, devices = page.provision
             self.know_devices(devices)
+        house.trust = page.trust or house.trust
         house.grants |= page.grants
         for grant, version in page.ended.items():
             house.ended[grant] = max(version, house.ended.get(grant, -1))

@@ -25,6 +25,7 @@ from doorward.spg.monitoring import Monitoring
 from doorward.spg.ports import DeviceNotice, Restart
 from doorward.spg.receiving import Receiving, applied
 from doorward.spg.rules.facts import Intent, Mark
+from doorward.spg.rules.house import binding_of
 from doorward.spg.rules.marks import is_new
 from doorward.spg.speaking import Speaking
 from doorward.wire.codec import decode_down
@@ -37,6 +38,7 @@ from doorward.wire.messages import (
     Lease,
     Provision,
     Time,
+    Trust,
     Withdraw,
 )
 from doorward.wire.reasons import Refused
@@ -44,7 +46,7 @@ from doorward.wire.vocabulary import Operation
 
 log = logging.getLogger(__name__)
 
-DESIRED_STATE = (Time, Provision, GrantPush, Lease, Withdraw)
+DESIRED_STATE = (Time, Trust, Provision, GrantPush, Lease, Withdraw)
 WITHDRAW_RANK = -2
 """A withdrawal waits for nobody but the call that a device is answering now."""
 
@@ -117,11 +119,13 @@ class Journey:
             await self.desk.commit(page)
 
     async def _make_way(self, frame: FrameDown) -> None:
-        """Devices that leave the list are let go while they can still be spoken to."""
+        """Devices that leave the list, or lead elsewhere, are let go where the control was set."""
         for message in frame.messages:
             if isinstance(message, Provision) and message.version >= self.desk.house.provision_version:
-                staying = {device.id for device in message.devices}
-                await self.letting_go.let_go_of_all(set(self.desk.house.controls) - staying)
+                house = self.desk.house
+                places = {device.id: binding_of(device) for device in message.devices}
+                staying = {id for id, device in house.devices.items() if places.get(id) == binding_of(device)}
+                await self.letting_go.let_go_of_all(set(house.controls) - staying)
 
     # --- what follows --------------------------------------------------------------------------------
 
@@ -177,6 +181,7 @@ class Journey:
         house.provision_version = restart.provision_version
         self.desk.hands.provision(restart.devices)
         self.desk.know_devices(restart.devices)
+        house.trust = restart.trust
         house.grants = dict(restart.grants)
         house.ended = dict(restart.ended)
         house.controls = {control.device: control for control in restart.controls}
@@ -212,4 +217,5 @@ class Journey:
             provision_version=house.provision_version,
             grants=house.versions(),
             born_us=house.born_us,
+            trust_version=house.trust.version if house.trust is not None else 0,
         )

@@ -76,7 +76,7 @@ class LettingGo:
         device = self.desk.house.devices.get(control.device)
         if device is None or control.device in self.desk.house.overridden:
             return True
-        if not control.uncertain:
+        if not control.uncertain or self.desk.house.leads_elsewhere(control, device):
             return False
         target = HanCommand(
             operation=control.operation,
@@ -93,6 +93,8 @@ class LettingGo:
     async def _release(self, control: Control, command: Command | None) -> None:
         """Stored first, so that a crash in between is looked at and not repeated."""
         device = self.desk.house.devices[control.device]
+        if self.desk.house.leads_elsewhere(control, device):
+            raise DeviceFault(Reason.DEVICE_UNLISTED, "the list leads to other equipment than was controlled")
         rested_us = self.desk.house.rested_us(device, self.desk.policy)
         if control.operation is Operation.TURN_OFF and self.desk.clock.now_us() < rested_us:
             raise DeviceFault(Reason.DEVICE_REFUSED, f"the device must rest until {to_rfc3339(rested_us)}")

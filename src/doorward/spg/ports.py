@@ -8,6 +8,7 @@ import msgspec
 
 from doorward.kit.clock import Clock
 from doorward.spg.rules.facts import Charge, Control, Held, Intent, JournalRow, Mark, Request, Sample
+from doorward.wire.grants import TrustDocument
 from doorward.wire.messages import ProvisionedDevice, Result, Up
 from doorward.wire.reasons import Reason
 from doorward.wire.vocabulary import OperatingState, Operation
@@ -174,6 +175,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
     provision_version: int
     devices: list[ProvisionedDevice]
     grants: dict[str, Held]
+    trust: TrustDocument | None
     ended: dict[str, int]
     controls: list[Control]
     intents: list[Intent]
@@ -238,6 +240,10 @@ class Books(Protocol):
 
     def put_grants(self, grants: Mapping[str, Held]) -> None:
         """Insert or replace grants with their leases."""
+        ...
+
+    def put_trust(self, trust: TrustDocument) -> None:
+        """Replace whom the gateway believes."""
         ...
 
     def end_grants(self, versions: Mapping[str, int]) -> None:

@@ -10,6 +10,7 @@ from doorward.spg.monitoring import Monitoring
 from doorward.spg.ports import DeviceFault, HanCommand, Reading
 from doorward.spg.rules import checks, controls
 from doorward.spg.rules.facts import Control, Intent
+from doorward.spg.rules.house import binding_of
 from doorward.wire.grants import Bounds
 from doorward.wire.messages import Command, ProvisionedDevice
 from doorward.wire.reasons import Reason, Refused
@@ -146,6 +147,7 @@ class Preparing:
                 started_us=now_us,
                 until_us=until_us,
                 ends_us=ends_us,
+                bound_to=binding_of(device),
             ),
         )
 

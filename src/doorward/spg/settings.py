@@ -46,6 +46,8 @@ class GatewaySettings(BaseSettings):
     """The longest that one call to a device may take."""
     attempts_report_s: Annotated[float, Field(gt=0)] = 60.0
     """How often repeated unauthorised attempts of one cause are reported."""
+    refusals_per_minute_max: Annotated[int, Field(gt=0)] = 120
+    """Refused requests of a minute that are recorded and answered one by one; more are only counted."""
     notice_gap_s: Annotated[float, Field(ge=0)] = 60.0
     """At most one notice per device and kind in this time."""
     open_max: Annotated[int, Field(gt=0)] = 500
@@ -82,6 +84,7 @@ class GatewaySettings(BaseSettings):
             payload_keep_us=int(self.payload_keep_d * DAY_US),
             journal_keep_us=int(self.journal_keep_d * DAY_US),
             attempts_report_us=int(self.attempts_report_s * US),
+            refusals_per_minute_max=self.refusals_per_minute_max,
             notice_gap_us=int(self.notice_gap_s * US),
             open_max=self.open_max,
             outbox_max=self.outbox_max,

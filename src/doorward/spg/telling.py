@@ -12,6 +12,7 @@ from doorward.spg.ports import DeviceFault, Reading, TimedOut
 from doorward.spg.preparing import Act
 from doorward.spg.receiving import state_of
 from doorward.spg.rules import recovery
+from doorward.spg.rules.checks import require_bound_all
 from doorward.spg.rules.page import Page
 from doorward.spg.under_way import finish, recheck
 from doorward.wire.reasons import Reason, Refused
@@ -53,7 +54,8 @@ class Telling:
             entry.acting = False  # nothing was told, and nothing will be
             raise
         try:
-            recheck(self.desk, entry, [act.device.id for act in acts])
+            permits = recheck(self.desk, entry, [act.device.id for act in acts])
+            require_bound_all(permits, [act.device for act in acts])
         except Refused as refused:
             await self._not_told(entry, acts, refused)
             raise

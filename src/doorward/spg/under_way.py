@@ -25,6 +25,7 @@ def recheck(desk: Desk, entry: Entry, devices: Sequence[str]) -> list[DevicePerm
     if now_us >= entry.request.act_by_us:
         raise Refused(Reason.DEADLINE_PASSED)
     held = house.live(command, now_us)
+    checks.require_still_signed(command, held.document, house)
     until_us = controls.until_of(command, entry.request.start_us, desk.policy)
     if command.operation is not Operation.READ and now_us >= until_us:
         raise Refused(Reason.DEADLINE_PASSED, "the control would have ended already")

@@ -1,13 +1,17 @@
-"""The signed documents: the grant, its lease, and a third party's command. Canonical forms are fixed here.
+"""The signed documents: the grant, its lease, whom to trust, and a third party's command. Canonical forms.
 
 A document is signed as compact JWS (RFC 7515) with ``alg`` "Ed25519" (RFC 9864) over the JSON that
 msgspec produces for the struct (field order as declared, defaults omitted). The verifier checks the
 signature over the received bytes and never re-encodes.
 """
 
+import hashlib
+
 import msgspec
 
 from doorward.wire.vocabulary import DeviceClass, Operation, Scope
+
+BINDING_DIGITS = 32
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +39,18 @@ class DevicePermit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     device_class: DeviceClass
     operations: list[Operation]
     bounds: Bounds = Bounds()
+    bound_to: str = ""
+    """:func:`binding` of the equipment that the customer's yes was for; the gateway tells no other."""
+
+
+def binding(protocol: str, model: str, address: str, serial: str) -> str:
+    """Return the fingerprint of a piece of equipment: how it is reached, and its serial number.
+
+    It stands in the signed grant, so that whoever writes the gateway's list of devices (the CCS) cannot
+    point a permitted device's name at other equipment.
+    """
+    parts = msgspec.json.encode([protocol, model, address, serial])
+    return hashlib.sha256(parts).hexdigest()[:BINDING_DIGITS]
 
 
 class GrantDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +74,9 @@ class GrantDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Whether a limit for the service point as a whole is permitted (S2.09b)."""
     signature_required: bool = False
     party_keys: dict[str, dict[str, str]] = {}
+    utility: bool = False
+    """Whether the utility itself is the third party here: its controls carry the signature of a
+    utility-operations key (:class:`TrustDocument`), always, and may be of the utility's classes."""
     tier_hour: int = 24
     tier_day: int = 576
     paused_until_us: int = 0
@@ -78,6 +97,19 @@ class LeaseDocument(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     until_us: int
     issued_us: int
+
+
+class TrustDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom gateways believe: the consent authority's keys and the utility-operations keys (``kid`` → JWK).
+
+    Signed (``typ`` ``trust``) by a key of the authority that the gateway already believes; only a higher
+    version replaces. So both kinds of keys are exchanged, with an overlap, and with no visit to any home.
+    """
+
+    version: int
+    issued_us: int
+    authority: dict[str, dict[str, str]]
+    operations: dict[str, dict[str, str]] = {}
 
 
 class SignedCommand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -62,6 +62,12 @@ class GrantPush(Message, frozen=True, tag="grant", kw_only=True):
     lease_until_us: int
 
 
+class Trust(Message, frozen=True, tag="trust", kw_only=True):
+    """Whom to believe from now on: a :class:`~doorward.wire.grants.TrustDocument` as compact JWS."""
+
+    document: str
+
+
 class Lease(Message, frozen=True, tag="lease", kw_only=True):
     """Renewal of a grant's lease: a :class:`~doorward.wire.grants.LeaseDocument` as compact JWS."""
 
@@ -144,6 +150,8 @@ class Hello(Message, frozen=True, tag="hello", kw_only=True):
     grants: dict[str, int] = {}
     born_us: int = 0
     """When this gateway's store was created; older signed commands are refused."""
+    trust_version: int = 0
+    """The version of the :class:`Trust` that it holds; 0 while it believes what its enrolment code named."""
 
 
 class Receipt(Message, frozen=True, tag="receipt", kw_only=True):
@@ -219,7 +227,7 @@ class Known(Message, frozen=True, tag="known", kw_only=True):
     unknown: list[str]
 
 
-Down = Time | Provision | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Ack
+Down = Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Ack
 Up = Hello | Receipt | Result | Applied | Notice | Attempt | Known
 
 

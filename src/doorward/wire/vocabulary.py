@@ -6,6 +6,9 @@ Units inside Doorward are W, Wh, degrees Celsius and UTC microseconds; conversio
 from enum import StrEnum
 from types import MappingProxyType
 
+THIRD_PARTY_CLASS = 10
+"""Message classes from here on are third parties'; those before, more urgent, are the utility's."""
+
 
 class DeviceClass(StrEnum):
     """Classes of energy equipment (R02: nothing else is admitted)."""

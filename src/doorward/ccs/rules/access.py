@@ -7,10 +7,20 @@ import msgspec
 from doorward.ccs.rules.asking import Draft
 from doorward.ccs.rules.facts import Device, Grant, Place, Request
 from doorward.ccs.rules.identity import Caller, require_scope
-from doorward.wire.grants import DevicePermit
+from doorward.wire.grants import DevicePermit, GrantDocument
 from doorward.wire.permission import permits_of, require_running, require_within
 from doorward.wire.reasons import Reason, Refused
+from doorward.wire.signed_command import (
+    needs_signature,
+    require_in_time,
+    require_present,
+    require_signed,
+    require_version,
+)
 from doorward.wire.vocabulary import Operation, Scope
+
+SIGNED_AHEAD_US_MAX = 30_000_000
+"""How far ahead of ours the clock of one who signs may be."""
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +67,34 @@ def authorise(caller: Caller, draft: Draft, place: Place | None, grant: Grant | 
             require_within(
                 permit.bounds, ask.operation, draft.body, start_us, draft.until_us, grant.document.timezone
             )
+    _require_signature(draft, place, caller, grant.document, now_us)
     return Granted(caller=caller, draft=draft, place=place, grant=grant, permits=permits)
+
+
+def _require_signature(
+    draft: Draft, place: Place, caller: Caller, document: GrantDocument, now_us: int
+) -> None:
+    """X03: what the gateway would refuse for its signature is refused at the door already, with the reason."""
+    ask = draft.ask
+    if not needs_signature(ask.operation):
+        return
+    if document.signature_required or document.utility:
+        require_present(ask.signature)
+    if not ask.signature or document.utility:
+        return
+    asked = {
+        "id": draft.key,
+        "party": caller.party.id,
+        "service_point": place.service_point,
+        "scope": ask.scope,
+        "device": ask.device,
+        "operation": ask.operation,
+        "start_us": draft.start_us,
+        "until_us": draft.until_us,
+    }
+    signed = require_signed(ask.signature, document.party_keys, asked, bytes(ask.body))
+    require_version(signed, document.version)
+    require_in_time(signed, now_us, skew_us=SIGNED_AHEAD_US_MAX)
 
 
 def _require_live(place: Place, grant: Grant, now_us: int) -> None:

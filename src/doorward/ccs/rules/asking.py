@@ -194,7 +194,8 @@ def _span(ask: AskBody, now_us: int) -> tuple[int, int]:
         raise Refused(Reason.BODY_MALFORMED, "the end must be after the start and now", field="/until")
     if until_us > begin_us + LASTS_US_MAX:
         raise Refused(Reason.BODY_MALFORMED, "a control may last 7 days at most", field="/until")
-    return (start_us if start_us > now_us else 0), until_us
+    # What is signed names the start as it was written, also when it has just passed.
+    return (start_us if start_us > now_us or ask.signature else 0), until_us
 
 
 def _time(text: str, field: str) -> int:

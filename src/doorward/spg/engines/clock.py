@@ -5,6 +5,10 @@ from doorward.spg.rules.facts import DAY_US, US
 
 CORRECTION_US_MAX = 60 * US
 """How far one word of the CCS moves a clock that is trusted already."""
+BACK_US_MAX = 10 * 60 * US
+BACK_PER_S = 1 / 60
+"""How far the CCS may hold a trusted clock back: ten minutes, and a sixtieth of the time that passes. Leases
+end by this clock, so a CCS in wrong hands can stretch a day's lease by less than an hour, whatever it says."""
 GAP_US_MAX = 400 * DAY_US
 """A wall clock further than this ahead of the stored maximum is not believed without the CCS."""
 
@@ -24,6 +28,8 @@ class GatewayClock:
         self._last_us = 0
         self._plausible = False
         self._confirmed = False
+        self._back_us = float(BACK_US_MAX)
+        self._heard_us = 0
 
     @property
     def trusted(self) -> bool:
@@ -51,12 +57,21 @@ class GatewayClock:
         """Believe the CCS: wholly the first time since the start, by at most a minute later on.
 
         The first word may set the clock back, but never before the latest confirmed time of the store.
-        A later correction backwards lets it stand still until time has caught up.
+        A later correction backwards lets it stand still until time has caught up, within ``BACK_US_MAX``.
         """
         error_us = at_us - (self._base.now_us() + self._offset_us)
         if self._confirmed:
-            error_us = max(-CORRECTION_US_MAX, min(CORRECTION_US_MAX, error_us))
+            error_us = max(-self._room_back_us(), min(CORRECTION_US_MAX, error_us))
+            self._back_us += min(0, error_us)
         else:
             self._last_us = max(self._floor_us, at_us)
         self._offset_us += error_us
         self._confirmed = True
+
+    def _room_back_us(self) -> int:
+        """How far the clock may be held back by this word."""
+        base_us = self._base.now_us()
+        passed_us = base_us - self._heard_us if self._heard_us else 0
+        self._heard_us = base_us
+        self._back_us = min(float(BACK_US_MAX), self._back_us + passed_us * BACK_PER_S)
+        return min(CORRECTION_US_MAX, int(self._back_us))

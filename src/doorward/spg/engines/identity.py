@@ -40,6 +40,7 @@ from doorward.wire.enrolment import (
 )
 from doorward.wire.signatures import unb64url
 
+US = 1_000_000
 ASK_WAIT_S_MAX = 20.0
 ANSWER_BYTES_MAX = 64 * 1024
 TRIES_MAX = 8
@@ -53,7 +54,8 @@ class EnrolmentFailed(Exception):
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """What an enrolled gateway knows. ``consent_keys``: ``kid`` → JWK, only those that the code pinned.
 
-    ``enrolled_us`` is the CCS's time at the enrolment: time was never earlier.
+    ``enrolled_us`` is when it enrolled, by the CCS's word, and not before its certificate: time was never
+    earlier. (The certificate authority is not the CCS, which could otherwise make an old signed command new.)
     """
 
     gateway: str
@@ -203,8 +205,16 @@ def _checked(answer: EnrolAnswer, said: Code) -> Identity:
         mac_key=mac_key,
         key_generation=answer.key_generation,
         consent_keys=keys,
-        enrolled_us=answer.ccs_time_us,
+        enrolled_us=max(answer.ccs_time_us, _valid_from_us(answer.certificate)),
     )
+
+
+def _valid_from_us(certificate: str) -> int:
+    try:
+        found = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError as error:
+        raise EnrolmentFailed(f"the CCS gives a certificate that cannot be read: {error}") from None
+    return int(found.not_valid_before_utc.timestamp()) * US
 
 
 def _is_pinned(jwk: dict[str, str], said: Code) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from doorward.spg.ports import Pair, Restart
 from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Intent, JournalRow, Mark, Request, Sample
-from doorward.wire.grants import GrantDocument
+from doorward.wire.grants import GrantDocument, TrustDocument
 from doorward.wire.messages import Command, ProvisionedDevice, Result, Up
 
 STORE_FILE = "gateway.sqlite"
@@ -47,6 +47,7 @@ MIGRATIONS = (
         device TEXT NOT NULL, at_us INTEGER NOT NULL, state TEXT NOT NULL, power_w REAL NOT NULL,
         energy_wh REAL NOT NULL, PRIMARY KEY (device, at_us)) WITHOUT ROWID;
     """,
+    "CREATE TABLE trust (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), document BLOB NOT NULL)",
 )
 """One step of the schema after another; ``PRAGMA user_version`` counts how many were taken."""
 
@@ -57,6 +58,7 @@ _up = msgspec.json.Decoder(Up)
 _command = msgspec.json.Decoder(Command)
 _result = msgspec.json.Decoder(Result)
 _device = msgspec.json.Decoder(ProvisionedDevice)
+_trusted = msgspec.json.Decoder(TrustDocument)
 _document = msgspec.json.Decoder(GrantDocument)
 _intent = msgspec.json.Decoder(Intent)
 _control = msgspec.json.Decoder(Control)
@@ -108,6 +110,7 @@ class SqliteBooks:
                 _device.decode(body) for (body,) in self._sql.execute("SELECT body FROM device ORDER BY id")
             ],
             grants=self._grants(),
+            trust=self._trust(),
             ended={str(grant): int(version) for grant, version in rows},
             controls=[_control.decode(body) for (body,) in self._sql.execute("SELECT body FROM control")],
             intents=[_intent.decode(body) for (body,) in self._sql.execute("SELECT body FROM intent")],
@@ -272,6 +275,16 @@ class SqliteBooks:
             " signed = iif(version <= excluded.ended_version, NULL, signed)",
             list(versions.items()),
         )
+
+    def put_trust(self, trust: TrustDocument) -> None:
+        """Replace whom the gateway believes."""
+        self._sql.execute(
+            "INSERT OR REPLACE INTO trust (only_one, document) VALUES (1, ?)", (_encode(trust),)
+        )
+
+    def _trust(self) -> TrustDocument | None:
+        row = self._sql.execute("SELECT document FROM trust").fetchone()
+        return _trusted.decode(row[0]) if row else None
 
     def _grants(self) -> dict[str, Held]:
         rows = self._sql.execute(

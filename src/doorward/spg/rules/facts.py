@@ -56,6 +56,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     payload_keep_us: int = 30 * DAY_US
     journal_keep_us: int = 400 * DAY_US
     attempts_report_us: int = MINUTE_US
+    refusals_per_minute_max: int = 120
+    """Refused requests of a minute that get rows of their own; what is beyond is counted and reported."""
     notice_gap_us: int = MINUTE_US
     """At most one notice per device, kind and party in this time."""
     open_max: int = 500
@@ -129,6 +131,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     is written, the device is asked whether it still holds it."""
     reason: str = ""
     """Why it ends before its time."""
+    bound_to: str = ""
+    """Fingerprint of the equipment that it was set on (:func:`doorward.wire.grants.binding`)."""
     tries: int = 0
     again_us: int = 0
     """After a release that failed: when it is tried again."""

@@ -7,10 +7,16 @@ therefore needs no wait. Nothing here does I/O or reads a clock.
 from collections import defaultdict
 
 from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Policy
+from doorward.wire.grants import TrustDocument, binding
 from doorward.wire.messages import Command, ProvisionedDevice
 from doorward.wire.permission import require_running
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.vocabulary import Operation
+
+
+def binding_of(device: ProvisionedDevice) -> str:
+    """Return the fingerprint of the equipment that an entry of the list leads to."""
+    return binding(device.protocol, device.model, device.address, device.serial)
 
 
 class House:
@@ -22,6 +28,8 @@ class House:
         self.devices: dict[str, ProvisionedDevice] = {}
         self.capabilities: dict[str, frozenset[Operation]] = {}
         self.grants: dict[str, Held] = {}
+        self.trust: TrustDocument | None = None
+        """Whom to believe; ``None`` while that is whom the enrolment code named."""
         self.ended: dict[str, int] = {}
         """Grant → the version that was withdrawn; nothing up to it is ever taken again."""
         self.ending: dict[str, int] = {}
@@ -35,6 +43,11 @@ class House:
         self._off_since: dict[str, int] = {}
 
     # who may
+
+    @property
+    def operations_keys(self) -> dict[str, dict[str, str]]:
+        """``kid`` → JWK of the keys that sign the utility's own controls."""
+        return self.trust.operations if self.trust is not None else {}
 
     def live(self, command: Command, now_us: int) -> Held:
         """Return the grant under which ``command`` may be carried out now, or raise :class:`Refused`."""
@@ -145,6 +158,13 @@ class House:
             and control.started_us >= held.document.paused_until_us  # a pause lets go of what ran before it
             and not self.is_ended(control.grant, held.document.version)
         )
+
+    def leads_elsewhere(self, control: Control, device: ProvisionedDevice) -> bool:
+        """Whether the list now leads to other equipment than the control was set on, and no grant says so."""
+        held = self.grants.get(control.grant)
+        permit = held.document.permit(control.device) if held is not None else None
+        known = {control.bound_to, permit.bound_to if permit is not None else control.bound_to}
+        return bool(control.bound_to) and binding_of(device) not in known
 
     def why_ended(self, control: Control, now_us: int) -> Reason | None:
         """Why a control that is due ends: ``None`` at its own end."""

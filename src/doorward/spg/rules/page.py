@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from doorward.spg.rules.facts import Charge, Control, Held, Intent, JournalRow, Mark, Request
+from doorward.wire.grants import TrustDocument
 from doorward.wire.messages import Attempt, Command, ProvisionedDevice, Receipt, Result, Up
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import Actor, Outcome, Step, actor_of
@@ -33,6 +34,7 @@ class Page:
     acted: list[tuple[str, str, int]] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    trust: TrustDocument | None = None
     grants: dict[str, Held] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from doorward.spg.rules.facts import MINUTE_US
 from doorward.wire.messages import Attempt
 from doorward.wire.reasons import Reason
 
@@ -66,3 +67,20 @@ def _report(cause: Cause, count: int, now_us: int, message: str, detail: str) ->
         message=message,
         detail=detail,
     )
+
+
+class RefusalBound:
+    """How many refused requests of a minute get rows of their own; what is beyond is only counted."""
+
+    def __init__(self, per_minute_max: int) -> None:
+        self._per_minute_max = per_minute_max
+        self._minute = -1
+        self._refused = 0
+
+    def admits(self, now_us: int) -> bool:
+        """Count a refusal; whether it may have a row."""
+        minute = now_us // MINUTE_US
+        if minute != self._minute:
+            self._minute, self._refused = minute, 0
+        self._refused += 1
+        return self._refused <= self._per_minute_max
