@@ -12,6 +12,7 @@ import pytest
 
 CATALOGUE = Path(__file__).parent / "data" / "requirements.toml"
 LINE_WIDTH = 100
+NAMED = "requirements"
 
 
 def catalogue() -> dict[str, str]:
@@ -24,7 +25,6 @@ class Requirements:
 
     def __init__(self, known: dict[str, str]) -> None:
         self.known = known
-        self.named: dict[str, set[str]] = {}
         self.passed: set[str] = set()
         self.failed: set[str] = set()
 
@@ -33,11 +33,11 @@ class Requirements:
             ids = {one for mark in item.iter_markers("req") for one in mark.args}
             if unknown := sorted(str(one) for one in ids if one not in self.known):
                 raise pytest.UsageError(f"{item.nodeid}: no such requirement: {', '.join(unknown)}")
-            if ids:
-                self.named[item.nodeid] = ids
+            if ids:  # travels with the test's reports, from whichever process ran it
+                item.user_properties.append((NAMED, " ".join(sorted(ids))))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        ids = self.named.get(report.nodeid, set())
+        ids = set(str(dict(report.user_properties).get(NAMED, "")).split())
         if report.failed:
             self.failed |= ids
         elif report.when == "call" and report.passed and not hasattr(report, "wasxfail"):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.requirements_plugin import catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -27,11 +29,12 @@ def family(one: str) -> str:
     return one[:2] if one.startswith("S") else one[0]
 
 
-def run(directory: Path, source: str) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "test_sample.py").write_text(source)
     command = [
         sys.executable, "-m", "pytest", "-p", "tests.requirements_plugin", "-p", "no:cacheprovider",
-        "-p", "no:asyncio", "--override-ini", "asyncio_mode=", "-c", str(directory / "none.ini"), "test_sample.py",
+        "-p", "no:asyncio", "--override-ini", "asyncio_mode=", "-c", str(directory / "none.ini"),
+        "test_sample.py", *options,
     ]  # fmt: skip
     (directory / "none.ini").write_text("[pytest]\nmarkers = req(*ids): rows\n")
     return subprocess.run(
@@ -47,7 +50,8 @@ def test_the_catalogue_has_every_row() -> None:
     assert all(catalogue().values())
 
 
-def test_a_row_counts_only_with_a_pass_and_without_a_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_row_counts_only_with_a_pass_and_without_a_failure(tmp_path: Path, processes: int) -> None:
     done = run(
         tmp_path,
         """
@@ -69,6 +73,7 @@ def broken():
 @pytest.mark.req("F03")
 def test_fails_in_tear_down(broken): pass
 """,
+        f"-n{processes}",
     )
     lines = done.stdout.splitlines()
     assert f"requirements: 1 of {len(catalogue())} proved" in lines
