@@ -211,6 +211,15 @@ def test_a_party_and_an_area_may_be_given_more() -> None:
     assert [books.weigh(load(n, area="south", party="amp"), NOW) for n in range(3)].count(True) == 1
 
 
+@pytest.mark.parametrize("shift_s", [0, 1, 100, 299])
+def test_what_ends_by_itself_is_held_to_the_end_of_its_random_end_and_not_much_longer(shift_s: int) -> None:
+    books, begin = Books(terms(party=Caps(10**9, 1_000))), NOW + shift_s * S
+    assert books.weigh(load(1, at_us=begin, lasts_us=MINUTE), begin)
+    end = begin + MINUTE + 600 * S
+    assert not books.weigh(load(2), end - 1)
+    assert books.weigh(load(3), end + HELD_SLOT_US)
+
+
 def test_a_control_takes_the_place_of_the_one_before_on_the_same_device() -> None:
     books = Books(terms(party=Caps(10**9, 1_000)))
     assert [books.weigh(load(n, subject="d"), NOW + n * MINUTE) for n in range(20)] == [True] * 20
