@@ -1,6 +1,7 @@
 """The CCS, put together: the only file that knows everybody."""
 
 import asyncio
+import hmac
 import random
 import socket
 import time
@@ -9,10 +10,16 @@ from pathlib import Path
 
 import structlog
 
+from doorward.ccs.access_desk import AccessDesk
+from doorward.ccs.agreeing import Agreeing
 from doorward.ccs.attempts import Attempts
 from doorward.ccs.doors.api.app import Door, Parts
 from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.doors.enrol import enrol_app
+from doorward.ccs.doors.portal.app import Portal
+from doorward.ccs.doors.portal.rendering import Pages
+from doorward.ccs.doors.portal.security import Cookies, FormProof
+from doorward.ccs.doors.portal.visit import Parts as PortalParts
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.engines.consent import LocalConsentAuthority
@@ -32,6 +39,7 @@ from doorward.ccs.rules.facts import FormatRow, Gateway, Thing
 from doorward.ccs.rules.formats import Catalogue, check_format
 from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE, CcsSettings
+from doorward.ccs.signing_in import SignIn
 from doorward.ccs.tokens import TokenDesk
 from doorward.ccs.upkeep import Ownership, Upkeep
 from doorward.kit.clock import Clock, SlewingClock
@@ -46,6 +54,8 @@ TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
+PORTAL_KEY = b"doorward portal 1"
+"""Names the key that the portal draws from the gateways' master secret: all workers have the same."""
 JOINED = "joined"
 """The hint that a gateway enrolled at one of the workers."""
 
@@ -275,7 +285,30 @@ class CcsApp:
             token_keys=self.keys.token.public,
             webhook_keys=self.keys.webhook.public,
             ready=self._ready,
+            site=self._portal(),
             shared=self.settings.is_shared,
+        )
+
+    def _portal(self) -> Portal:
+        settings, utility = self.settings, self.settings.utility_name
+        key = hmac.digest(self.keys.link, PORTAL_KEY, "sha256")
+        self.sign_in = SignIn(
+            self.store, self.clock, self._rng, key, self.secrets.matches, self.secrets.hashed
+        )
+        by_rule = settings.contract_approval == "rule"
+        agreeing = Agreeing(self.consent, self._rng, utility, by_rule=by_rule)
+        return Portal(
+            PortalParts(
+                journey=self.journey,
+                sign_in=self.sign_in,
+                desk=AccessDesk(self.journey, agreeing),
+                pages=Pages(utility),
+                cookies=Cookies(secure=self._issuer.startswith("https://")),
+                proof=FormProof(key),
+                utility=utility,
+                zone=settings.timezone,
+                demo=settings.portal_choose,
+            )
         )
 
     def _enrol_door(self) -> object:

@@ -72,6 +72,14 @@ class CcsSettings(BaseSettings):
     stop_wait_s_max: float = Field(20.0, gt=0, description="How long calls may take to end when we stop.")
 
     utility_name: str = Field("the utility", description="What customers and companies call the utility.")
+    timezone: str = Field("UTC", description="Time zone of people of the utility, as `America/Toronto`.")
+    contract_approval: Literal["rule", "representative"] = Field(
+        "rule", description="Who approves a contract that a customer has signed: a rule at once, or a person."
+    )
+    portal_choose: bool = Field(
+        False,
+        description="The portal's first page lets whoever is on this machine choose who they are. For demos.",
+    )
     per_hour: int = Field(24, ge=2, description="Transactions an hour at one service point, all together.")
     per_day: int = Field(576, ge=2, description="Transactions a day at one service point, all together.")
     warn_after_s: int = Field(
@@ -97,6 +105,8 @@ class CcsSettings(BaseSettings):
             raise ValueError("workers: more than one needs a PostgreSQL database and link = 'mqtt'")
         if self.link == "mqtt" and not self.mqtt_url:
             raise ValueError("mqtt_url: name the broker, as mqtts://host:8883")
+        if self.portal_choose and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("portal_choose: only where the API listens on loopback (host = '127.0.0.1')")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
         return self

@@ -35,6 +35,19 @@ class SecretHasher:
         """Return the Argon2id hash of a secret; takes tens of milliseconds."""
         return self._hasher.hash(secret)
 
+    async def hashed(self, secret: str) -> str:
+        """Return the Argon2id hash of a secret, made on one of the threads.
+
+        Raises :class:`Overloaded` when too many wait already.
+        """
+        if self._running >= WAITING_MAX:
+            raise Overloaded("too many secrets are being checked")
+        self._running += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self.hash, secret)
+        finally:
+            self._running -= 1
+
     async def matches(self, hashed: str, secret: str) -> bool:
         """Whether the secret belongs to the hash. ``""`` never does, and costs the same.
 

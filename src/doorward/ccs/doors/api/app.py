@@ -33,6 +33,7 @@ from doorward.ccs.doors.api.oauth import oauth_router
 from doorward.ccs.doors.api.openapi import Spec, describe
 from doorward.ccs.doors.api.requests import Requests, congestion, out_of_reach
 from doorward.ccs.doors.health import health_router
+from doorward.ccs.doors.site import Site
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import CommitUnsure, LeaseLost, StoreUnavailable
@@ -62,6 +63,7 @@ class Parts:
     token_keys: dict[str, dict[str, str]]
     webhook_keys: dict[str, dict[str, str]]
     ready: Callable[[], Awaitable[str]]
+    site: Site
     shared: bool = False
 
 
@@ -79,6 +81,7 @@ class Door:
         """Let go of whoever waits or follows, so that the server can stop; calls that run are finished."""
         self._requests.close()
         self._streams.close()
+        self._parts.site.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -110,6 +113,9 @@ class Door:
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, sent: "_Sent") -> None:
         path, method = scope["path"], scope["method"]
+        if self._parts.site.serves(path):
+            await self._parts.site(scope, receive, sent.with_id)
+            return
         if not path.startswith("/v1/"):
             scope["doorward.call"] = call
             await self._rest(scope, receive, sent.with_id)
