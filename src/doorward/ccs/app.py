@@ -41,7 +41,7 @@ from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE, CcsSettings
 from doorward.ccs.signing_in import SignIn
 from doorward.ccs.tokens import TokenDesk
-from doorward.ccs.upkeep import Ownership, Upkeep
+from doorward.ccs.upkeep import SHARE, Ownership, Upkeep
 from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.ids import uuid7
 from doorward.kit.serving import HttpServer, listen
@@ -341,8 +341,15 @@ class CcsApp:
     def _heard(self, channel: str, payload: str) -> None:
         if channel == JOINED:
             self._soon(self._learn_of(payload))
+        elif channel == SHARE:
+            if payload != self._worker:
+                self._soon(self._share_anew())
         else:
             self.journey.heard(channel, payload)
+
+    async def _share_anew(self) -> None:
+        if not self._stopping:
+            await self.upkeep.partitions()
 
     async def _learn_of(self, gateway: str) -> None:
         found = await self.store.read(lambda books: books.gateways([gateway]))

@@ -20,6 +20,8 @@ from doorward.ccs.ports import Books, ConsentAuthority
 from doorward.ccs.provisioning import is_live
 from doorward.ccs.refusals import attempt_row
 from doorward.ccs.rules.facts import Event, Grant, Request, StepRecord
+from doorward.ccs.rules.lifecycle import State
+from doorward.ccs.weighing import give_back, is_weighed
 from doorward.kit.ids import uuid7
 from doorward.wire.grants import LeaseDocument
 from doorward.wire.messages import Lease, Time
@@ -34,6 +36,8 @@ SLICE = 200
 """How many rows one round of a duty takes at most."""
 LEASE_US = 24 * 3600 * US
 UNDELIVERED_US = 3 * 24 * 3600 * US
+SHARE = "share"
+"""The hint that a worker came, went, or gave something up: the others look at once what is theirs now."""
 BEAT_US = 10 * US
 """How long a worker's word holds."""
 
@@ -74,6 +78,7 @@ class Upkeep:
         self._rng = rng
         self._shared = shared
         """Whether several workers share the gateways by partitions."""
+        self._sharing = asyncio.Lock()
 
     async def run(self) -> None:
         """Do all duties until cancelled."""
@@ -135,12 +140,19 @@ class Upkeep:
             rows.append(way_back.journal_of(after_it, steps, now_us))
             events.append(way_back.result_event(after_it, now_us, self._rng))
         await refund(books, ended)
+        never = [each.id for each in ended if each.state == State.EXPIRED and is_weighed(each)]
+        await give_back(books, never, now_us)
+        quarantined = [each.id for each in due if each.state == State.QUARANTINED]
+        if quarantined:
+            await books.end_quarantine(quarantined)
         await books.update_requests(ended)
         await books.write_journal(rows)
         await books.add_events(events)
         return ended
 
     def _why_not(self, request: Request) -> Reason:
+        if request.state == State.QUARANTINED:
+            return Reason.FLEET_CAP
         if request.gateway not in self.journey.link.connected():
             return Reason.GATEWAY_UNREACHABLE
         return Reason.DEADLINE_PASSED if request.sent_us else Reason.CONGESTION
@@ -293,6 +305,14 @@ class Upkeep:
 
     async def partitions(self) -> bool:
         """Say that we live, and own our share of the partitions under a fencing epoch."""
+        async with self._sharing:
+            given_up = await self._share()
+        if given_up:
+            await self.journey.store.hint(SHARE, self.ownership.worker)
+        return False
+
+    async def _share(self) -> bool:
+        """Renew what is ours; whether there is something for others in it: what we gave up, or that we are new."""
         now_us = self.journey.clock.now_us()
         worker = self.ownership.worker
         until_us = now_us + BEAT_US
@@ -301,11 +321,11 @@ class Upkeep:
         epoch, held = await self.journey.store.write(
             lambda books: books.take_leases(worker, wanted, now_us, until_us)
         )
-        changed = frozenset(held) != self.ownership.partitions
+        before, is_new = self.ownership.partitions, not self.ownership.epoch
         self.ownership.epoch, self.ownership.partitions = epoch, frozenset(held)
-        if changed:
+        if before != held:
             await self.journey.link.own(held)
-        return False
+        return self._shared and (is_new or bool(before - held))
 
     async def leave(self) -> None:
         """Give up what this worker owns, so that others need not wait until its word has run out."""
@@ -314,3 +334,4 @@ class Upkeep:
         await self.journey.store.write(lambda books: books.beat(worker, now_us, now_us))
         await self.journey.store.write(lambda books: books.take_leases(worker, (), now_us, now_us))
         self.ownership.partitions = frozenset()
+        await self.journey.store.hint(SHARE, worker)

@@ -6,6 +6,7 @@ key, as a careful third party does, or leaves it, as a careless one does.
 
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,8 @@ class Trader:
     pause_s: float
     deadline_s: float
     told: list[Told] = field(default_factory=list)
+    slowest_s: float = 0.0
+    """The longest that it took to be told, over all tries."""
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -56,6 +59,7 @@ class Trader:
         self.told.append(told)
         # As a time, not as "from now": what is sent again under the same key is the same request.
         deadline = datetime.now(UTC) + timedelta(seconds=self.deadline_s)
+        began_s = time.monotonic()
         for _ in range(AGAIN_MAX):
             if (
                 self._say(told, deadline)
@@ -63,6 +67,7 @@ class Trader:
                 or self.rng.random() < 0.2
             ):
                 break
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
         return told
 
     def _run(self) -> None:

@@ -91,6 +91,10 @@ class Scene:
         for trader in self.traders:
             trader.end()
 
+    def slowest_s(self) -> float:
+        """The longest that an answer took."""
+        return max(trader.slowest_s for trader in self.traders)
+
     def wait(self, least_s: float, most_s: float) -> None:
         """Let some time pass."""
         time.sleep(self.rng.uniform(least_s, most_s))
