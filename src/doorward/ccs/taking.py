@@ -161,4 +161,7 @@ class Taking:
             self.taken.keep(replace(request, state=state, ready_us=self._now_us), [lost])
         elif request.state == State.UNCONFIRMED and not request.settlement:
             settled = StepRecord(at_us=self._now_us, step=Step.SETTLED, detail="NOT_DONE")
-            self.taken.keep(replace(request, settlement="NOT_DONE"), [settled])
+            changed = replace(request, settlement="NOT_DONE")
+            self.taken.keep(changed, [settled])
+            self.taken.ended.add(id)
+            self.taken.events.append(way_back.result_event(changed, self._now_us, self._rng))

@@ -264,9 +264,21 @@ class Batch:
     def admit(
         self, granted: "list[Granted | Declined | Accepted]", facts: Facts, terms: Terms, now_us: int
     ) -> "list[Admitted | Declined | Accepted]":
-        """F04, F32, N01: in sequence, so that two of one batch see each other."""
+        """F04, F32, N01: in sequence, so that two of one batch see each other.
+
+        A key that stands twice in the batch is charged once; :meth:`record` decides what the second is.
+        """
+        admitted: dict[Pair, Admitted] = {}
 
         def one(_: int, each: Granted) -> Admitted:
+            pair = (each.caller.party.id, each.draft.key)
+            if not each.draft.key:
+                return charged(each)
+            if pair not in admitted:
+                admitted[pair] = charged(each)
+            return admitted[pair]
+
+        def charged(each: Granted) -> Admitted:
             tier = facts.tiers[each.grant.tier]
             held = accounts(each.caller.party.id, each.place, tier, facts.logs, terms)
             if not is_charged(each):
