@@ -250,6 +250,28 @@ async def test_a_later_deadline_still_means_a_warning_inside_fifteen_minutes(tow
     assert (await town.request(request.id)).state == State.QUEUED
 
 
+async def test_a_key_that_comes_twice_at_once_is_charged_once_and_never_refused_for_its_copy(
+    town: Town,
+) -> None:
+    fit_at_once = 12  # requests of two transactions each, in an hour of 24
+    asked = [f"k{number}" for number in range(fit_at_once)]
+    verdicts = await asyncio.gather(*(town.ask(READ, key=key) for key in asked for _ in range(2)))
+    assert all(isinstance(each, Accepted) for each in verdicts)
+    assert len({each.request.id for each in verdicts if isinstance(each, Accepted)}) == fit_at_once
+
+
+async def test_a_gateway_that_never_had_it_settles_what_was_unconfirmed_and_its_third_party_is_told(
+    town: Town,
+) -> None:
+    request = await town.accepted(READ)
+    town.clock.pass_s(61)
+    await town.upkeep.deadlines()
+    town.gateway.seq += 1
+    await town.gateway.say(Known(seq=town.gateway.seq, unknown=[request.id]))
+    assert (await town.request(request.id)).settlement == "NOT_DONE"
+    assert await town.events(kind="request.result") == [request.id, request.id]
+
+
 async def test_without_proof_by_the_deadline_it_is_unconfirmed_and_settled_when_proof_comes(
     town: Town,
 ) -> None:

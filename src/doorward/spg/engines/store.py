@@ -225,10 +225,14 @@ class SqliteBooks:
     # acts
 
     def add_intents(self, intents: Sequence[Intent], acted: Sequence[tuple[str, str, int]]) -> None:
-        """Store what is about to be done, and count it as (party, device, time)."""
+        """Store what is about to be done, and count it as (party, device, time).
+
+        A request that was cancelled in the meantime has its result: it will not be done, and leaves nothing.
+        """
         self._sql.executemany(
-            "INSERT INTO intent (id, device, body) VALUES (?, ?, ?)",
-            [(intent.id, intent.device, _encode(intent)) for intent in intents],
+            "INSERT INTO intent (id, device, body) SELECT ?, ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE id = ? AND state <> 'RECEIVED')",
+            [(intent.id, intent.device, _encode(intent), intent.id) for intent in intents],
         )
         self._sql.executemany("INSERT INTO acted (party, device, at_us) VALUES (?, ?, ?)", acted)
 
