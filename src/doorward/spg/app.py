@@ -85,6 +85,7 @@ class GatewayApp:
         """
         now_us = self._clock.now_us()
         restart = await self._store.write(lambda books: books.open(now_us))
+        self.desk.head = restart.head
         self.desk.outgoing = await self._store.read(lambda books: books.outbox_size())
         self._clock.resume(max(restart.time_us, self._born_after_us))
         self.journey.resume(restart)
@@ -115,7 +116,14 @@ class GatewayApp:
 
     def _seal(self, messages: list[Up]) -> bytes:
         self._counter += 1
-        return encode_up(self._keys.gateway, self.journey.boot, self._counter, messages, self._keys.link)
+        return encode_up(
+            self._keys.gateway,
+            self.journey.boot,
+            self._counter,
+            messages,
+            self._keys.link,
+            head=self.desk.head,
+        )
 
     async def _connected(self) -> None:
         await self.outbox.connected(self.journey.hello())

@@ -18,6 +18,7 @@ from doorward.spg.rules.facts import Keys, Policy, Request
 from doorward.spg.rules.house import House
 from doorward.spg.rules.page import Page
 from doorward.spg.rules.tally import Cause, RefusalBound, Tally
+from doorward.wire.chain import Head
 from doorward.wire.messages import Command, ProvisionedDevice, Up
 from doorward.wire.reasons import Refused
 
@@ -40,8 +41,8 @@ class Entry:
     """Writes that the request is passed to the home network."""
 
 
-def write(page: Page, books: Books, *, confirmed: bool) -> list[Up]:
-    """Write a page; return its outgoing messages with their numbers.
+def write(page: Page, books: Books, *, confirmed: bool) -> tuple[list[Up], Head | None]:
+    """Write a page; return its outgoing messages with their numbers, and the journal's new head.
 
     ``confirmed`` says whether its time may be kept as one that really was.
     """
@@ -60,9 +61,9 @@ def write(page: Page, books: Books, *, confirmed: bool) -> list[Up]:
     books.put_controls(page.controls)
     books.drop_controls(page.dropped)
     books.finish(page.results)
-    books.write_journal(page.journal)
+    head = books.write_journal(page.journal, page.now_us, heads=page.heads, checkpoint=page.checkpoint)
     books.acknowledged(page.acknowledged)
-    return books.put_out(page.out)
+    return books.put_out(page.out), head
 
 
 class Desk:
@@ -92,6 +93,8 @@ class Desk:
         self.opened: dict[str, Entry] = {}
         self.armed: dict[str, int] = {}
         """Requests that wait for their time: id → when."""
+        self.head: Head | None = None
+        """The newest link of the journal that is durable."""
         self.outgoing = 0
         """Messages in the outbox."""
         self.poke: Callable[[], None] = lambda: None
@@ -115,7 +118,9 @@ class Desk:
         Raises what the store raises; then nothing of it is remembered, sent or done.
         """
         confirmed = self.clock.confirmed
-        numbered = await self.store.write(lambda books: write(page, books, confirmed=confirmed))
+        numbered, head = await self.store.write(lambda books: write(page, books, confirmed=confirmed))
+        if head is not None and (self.head is None or head.seq > self.head.seq):
+            self.head = head
         self.outgoing += len(numbered) - len(page.acknowledged)
         self._remember(page)
         self.post.acknowledged(page.acknowledged)

@@ -28,6 +28,7 @@ from doorward.spg.rules.facts import Intent, Mark
 from doorward.spg.rules.house import binding_of
 from doorward.spg.rules.marks import is_new
 from doorward.spg.speaking import Speaking
+from doorward.wire.chain import HEADS_MAX
 from doorward.wire.codec import decode_down
 from doorward.wire.messages import (
     Command,
@@ -81,10 +82,12 @@ class Journey:
             mark = Mark(frame.epoch, frame.counter)
             try:
                 await self._make_way(frame)
+                said: FrameDown | None = frame
                 for is_state, part in groupby(
                     frame.messages, lambda message: isinstance(message, DESIRED_STATE)
                 ):
-                    await self._take(list(part), mark, is_state=is_state)
+                    await self._take(list(part), mark, said, is_state=is_state)
+                    said = None
             except Exception:  # the store failed: nothing of this part was taken, and the CCS sends it again
                 log.exception("a frame could not be stored")
                 return None
@@ -96,10 +99,14 @@ class Journey:
         frame = decode_down(raw, self.desk.keys.gateway, self.desk.keys.link)
         return frame if is_new(Mark(frame.epoch, frame.counter), self._mark) else None
 
-    async def _take(self, messages: Sequence[Down], mark: Mark, *, is_state: bool) -> None:
-        """One part of a frame, one transaction."""
+    async def _take(
+        self, messages: Sequence[Down], mark: Mark, said: FrameDown | None, *, is_state: bool
+    ) -> None:
+        """One part of a frame, one transaction; the first also keeps what the frame says of the CCS's record."""
         page = self.desk.page()
         page.mark = mark
+        if said is not None:
+            page.heads, page.checkpoint = said.heads[-HEADS_MAX:], said.checkpoint
         if is_state:
             self.receiving.desired_state(messages, page)
         else:

@@ -8,6 +8,7 @@ import msgspec
 
 from doorward.kit.clock import Clock
 from doorward.spg.rules.facts import Charge, Control, Held, Intent, JournalRow, Mark, Request, Sample
+from doorward.wire.chain import Head
 from doorward.wire.grants import TrustDocument
 from doorward.wire.messages import ProvisionedDevice, Result, Up
 from doorward.wire.reasons import Reason
@@ -184,6 +185,8 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
     charges: list[Charge]
     acted: list[tuple[str, str, int]]
     """(party, device, time) of controls."""
+    head: Head
+    """The newest link of the journal."""
 
 
 class Books(Protocol):
@@ -250,8 +253,11 @@ class Books(Protocol):
         """Record that these versions, and all before, were withdrawn."""
         ...
 
-    def write_journal(self, rows: Sequence[JournalRow]) -> None:
-        """Append to the journal."""
+    def write_journal(
+        self, rows: Sequence[JournalRow], at_us: int, *, heads: Sequence[Head] = (), checkpoint: str = ""
+    ) -> Head | None:
+        """Append to the journal under one link of its chain, which also covers what the CCS said of its own
+        record. Return the head that this is once it has committed; ``None`` for nothing to record."""
         ...
 
     def put_out(self, messages: Sequence[Up]) -> list[Up]:
@@ -279,7 +285,14 @@ class Books(Protocol):
         ...
 
     def prune(
-        self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int
+        self,
+        *,
+        inbox_us: int,
+        payload_us: int,
+        journal_us: int,
+        samples_us: int,
+        counts_us: int,
+        now_us: int,
     ) -> int:
         """Remove a slice of what is older than these times; return how many rows went."""
         ...

@@ -141,6 +141,7 @@ class Upkeep:
                     journal_us=now_us - policy.journal_keep_us,
                     samples_us=now_us - policy.sample_keep_us,
                     counts_us=now_us - 2 * DAY_US,
+                    now_us=now_us,
                 )
             )
             if not gone:

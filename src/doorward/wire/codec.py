@@ -5,11 +5,13 @@ reflected frame can pass for the other side. Size and depth are bounded before p
 """
 
 import hmac
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
 
+from doorward.wire.chain import Head
 from doorward.wire.messages import WIRE_VERSION, Down, FrameDown, FrameUp, Up
 from doorward.wire.reasons import Reason, Refused
 
@@ -73,15 +75,36 @@ def depth_within(raw: bytes | memoryview, depth_max: int = DEPTH_MAX) -> bool:
     return True
 
 
-def encode_down(gateway: str, epoch: int, counter: int, messages: list[Down], key: bytes) -> bytes:
+def encode_down(
+    gateway: str,
+    epoch: int,
+    counter: int,
+    messages: list[Down],
+    key: bytes,
+    *,
+    heads: Sequence[Head] = (),
+    checkpoint: str = "",
+) -> bytes:
     """Return the bytes of a frame from the CCS."""
-    frame = FrameDown(v=WIRE_VERSION, gateway=gateway, epoch=epoch, counter=counter, messages=messages)
+    frame = FrameDown(
+        v=WIRE_VERSION,
+        gateway=gateway,
+        epoch=epoch,
+        counter=counter,
+        messages=messages,
+        heads=list(heads),
+        checkpoint=checkpoint,
+    )
     return _seal(b"down", _encoder.encode(frame), key)
 
 
-def encode_up(gateway: str, epoch: int, counter: int, messages: list[Up], key: bytes) -> bytes:
+def encode_up(
+    gateway: str, epoch: int, counter: int, messages: list[Up], key: bytes, *, head: Head | None = None
+) -> bytes:
     """Return the bytes of a frame from a gateway."""
-    frame = FrameUp(v=WIRE_VERSION, gateway=gateway, epoch=epoch, counter=counter, messages=messages)
+    frame = FrameUp(
+        v=WIRE_VERSION, gateway=gateway, epoch=epoch, counter=counter, messages=messages, head=head
+    )
     return _seal(b"up", _encoder.encode(frame), key)
 
 

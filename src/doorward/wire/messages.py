@@ -6,6 +6,7 @@ message type is an error. ``docs/reference/asyncapi.json`` is generated from thi
 
 import msgspec
 
+from doorward.wire.chain import Head
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import Outcome, Step
 from doorward.wire.vocabulary import DeviceClass, Operation, Scope
@@ -122,6 +123,9 @@ class Command(Message, frozen=True, tag="command", kw_only=True):
     attempt: int = 1
     signature: str = ""
     spread_s: int = 0
+    campaign: bool = False
+    salt: str = ""
+    """Goes into the digests that both journals hold of the body and of the answer."""
 
 
 class Cancel(Message, frozen=True, tag="cancel", kw_only=True):
@@ -231,7 +235,7 @@ Down = Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Com
 Up = Hello | Receipt | Result | Applied | Notice | Attempt | Known
 
 
-class FrameDown(msgspec.Struct, frozen=True, kw_only=True):
+class FrameDown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One crossing from CCS to gateway."""
 
     v: int
@@ -239,9 +243,14 @@ class FrameDown(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     counter: int
     messages: list[Down]
+    heads: list[Head] = []
+    """The links of the CCS's journal that record these messages: whoever holds them holds the chains up to
+    them (docs/adr/0009)."""
+    checkpoint: str = ""
+    """The newest :class:`~doorward.wire.chain.Checkpoint`, when this gateway does not have it yet."""
 
 
-class FrameUp(msgspec.Struct, frozen=True, kw_only=True):
+class FrameUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One crossing from gateway to CCS."""
 
     v: int
@@ -249,3 +258,5 @@ class FrameUp(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     counter: int
     messages: list[Up]
+    head: Head | None = None
+    """The newest link of the gateway's journal; it covers all that these messages tell."""

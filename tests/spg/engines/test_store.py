@@ -59,7 +59,7 @@ async def test_the_latest_time_never_goes_back(store: SqliteStore) -> None:
 
 
 async def test_the_journal_cannot_be_changed(store: SqliteStore, tmp_path: Path) -> None:
-    await store.write(lambda books: books.write_journal([JournalRow(at_us=1, step="x")]))
+    await store.write(lambda books: books.write_journal([JournalRow(at_us=1, step="x")], 1))
     await store.close()
     connection = sqlite3.connect(tmp_path / "gateway.sqlite")
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):

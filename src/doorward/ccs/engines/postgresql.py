@@ -229,23 +229,24 @@ class PostgresqlStore:
 
     async def _write_once(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:
         async with _reached(self._writers) as connection:
+            pen: PostgresqlPen = connection.pen  # a connection that is lost gives nothing any more
             transaction = connection.transaction()
             await transaction.start()
             try:
                 result = await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
             except BaseException:
-                connection.pen.failed()
+                pen.failed()
                 with contextlib.suppress(*_LOST):  # a lost connection has rolled back by itself
                     await transaction.rollback()
                 raise
             try:
                 await transaction.commit()
             except BaseException as error:
-                connection.pen.failed()
+                pen.failed()
                 if isinstance(error, (*_LOST, TimeoutError)):
                     raise CommitUnsure(f"the connection was lost in the commit: {error}") from error
                 raise
-            connection.pen.committed()
+            pen.committed()
             return result
 
     async def read(self, step: "Callable[[AllBooks], Awaitable[R]]") -> R:

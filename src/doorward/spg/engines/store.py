@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from doorward.spg.engines import record
 from doorward.spg.ports import Pair, Restart
-from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Intent, JournalRow, Mark, Request, Sample
+from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Intent, Mark, Request, Sample
 from doorward.wire.grants import GrantDocument, TrustDocument
 from doorward.wire.messages import Command, ProvisionedDevice, Result, Up
 
@@ -48,6 +49,7 @@ MIGRATIONS = (
         energy_wh REAL NOT NULL, PRIMARY KEY (device, at_us)) WITHOUT ROWID;
     """,
     "CREATE TABLE trust (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), document BLOB NOT NULL)",
+    record.TABLES,
 )
 """One step of the schema after another; ``PRAGMA user_version`` counts how many were taken."""
 
@@ -77,7 +79,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-class SqliteBooks:
+class SqliteBooks(record.Record):
     """The gateway's books over a connection (a :class:`~doorward.spg.ports.Books`)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -116,6 +118,7 @@ class SqliteBooks:
             intents=[_intent.decode(body) for (body,) in self._sql.execute("SELECT body FROM intent")],
             opened=self._requests([row[0] for row in opened]),
             charges=self._charges(since_us),
+            head=self.head(),
             acted=list(
                 self._sql.execute("SELECT party, device, at_us FROM acted WHERE at_us > ?", (since_us,))
             ),
@@ -299,35 +302,6 @@ class SqliteBooks:
             for row in rows
         }
 
-    # the record
-
-    def write_journal(self, rows: Sequence[JournalRow]) -> None:
-        """Append to the journal."""
-        self._sql.executemany(
-            "INSERT INTO journal (at_us, step, message, actor, party, service_point, device, outcome, reason,"
-            " detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [msgspec.structs.astuple(row) for row in rows],
-        )
-
-    def journal(
-        self, *, message: str = "", after: int = 0, limit: int = 1000
-    ) -> list[tuple[int, JournalRow]]:
-        """Rows of the journal above ``after``, in order, with their number; only of ``message`` if it is given."""
-        rows = self._sql.execute(
-            "SELECT seq, at_us, step, message, actor, party, service_point, device, outcome, reason, detail"
-            " FROM journal WHERE seq > ? AND (? = '' OR message = ?) ORDER BY seq LIMIT ?",
-            (after, message, message, limit),
-        )
-        return [
-            (row[0], JournalRow(**dict(zip(JournalRow.__struct_fields__, row[1:], strict=True))))
-            for row in rows
-        ]
-
-    def journal_end(self) -> int:
-        """The number of the last row."""
-        (last,) = self._sql.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()
-        return int(last)
-
     # the outbox
 
     def put_out(self, messages: Sequence[Up]) -> list[Up]:
@@ -379,7 +353,14 @@ class SqliteBooks:
         ]
 
     def prune(
-        self, *, inbox_us: int, payload_us: int, journal_us: int, samples_us: int, counts_us: int
+        self,
+        *,
+        inbox_us: int,
+        payload_us: int,
+        journal_us: int,
+        samples_us: int,
+        counts_us: int,
+        now_us: int,
     ) -> int:
         """Remove a slice of what is older than these times; return how many rows went."""
         slices = (
@@ -394,10 +375,6 @@ class SqliteBooks:
                 payload_us,
             ),
             (
-                "DELETE FROM journal WHERE seq IN (SELECT seq FROM journal WHERE at_us < ? ORDER BY seq LIMIT ?)",
-                journal_us,
-            ),
-            (
                 "DELETE FROM sample WHERE (device, at_us) IN"
                 " (SELECT device, at_us FROM sample WHERE at_us < ? LIMIT ?)",
                 samples_us,
@@ -405,7 +382,8 @@ class SqliteBooks:
             ("DELETE FROM charge WHERE id IN (SELECT id FROM charge WHERE charge_us < ? LIMIT ?)", counts_us),
             ("DELETE FROM acted WHERE rowid IN (SELECT rowid FROM acted WHERE at_us < ? LIMIT ?)", counts_us),
         )
-        return sum(
+        gone = self.prune_record(journal_us, now_us)
+        return gone + sum(
             self._sql.execute(statement, (before_us, PRUNED_TOGETHER_MAX)).rowcount
             for statement, before_us in slices
         )

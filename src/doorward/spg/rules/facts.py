@@ -170,6 +170,8 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str = "ok"
     reason: str = ""
     detail: str = ""
+    payload: str = ""
+    """The digest of what came or went with this step, and stands outside the journal."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,12 +4,13 @@ Whoever decides fills a page; the journey writes it in one commit. Nothing leave
 device is told anything, that is not on a page that has been written (P17).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from doorward.spg.rules.facts import Charge, Control, Held, Intent, JournalRow, Mark, Request
+from doorward.wire.chain import Head, payload_digest
 from doorward.wire.grants import TrustDocument
 from doorward.wire.messages import Attempt, Command, ProvisionedDevice, Receipt, Result, Up
 from doorward.wire.reasons import Reason
@@ -41,6 +42,9 @@ class Page:
     journal: list[JournalRow] = field(default_factory=list)
     out: list[Up] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
+    heads: Sequence[Head] = ()
+    """What the CCS said of its own record with what is taken here."""
+    checkpoint: str = ""
     follow: list[Callable[[], object]] = field(default_factory=list)
 
     def step(
@@ -54,6 +58,7 @@ class Page:
         detail: str = "",
         device: str = "",
         tell: bool = True,
+        payload: str = "",
     ) -> None:
         """Record a step of a request, and (``tell``) send the CCS its receipt."""
         self.note(
@@ -67,6 +72,7 @@ class Page:
             outcome=outcome,
             reason=reason,
             detail=detail,
+            payload=payload,
         )
         if tell:
             self.receipt(command.id, step, at_us, outcome=outcome, reason=reason, detail=detail)
@@ -112,6 +118,7 @@ class Page:
             outcome=_OUTCOMES.get(state, Outcome.FAILED),
             reason=reason,
             detail=f"{state}: {detail}" if detail else state,
+            payload=payload_digest(command.salt, bytes(data)),
         )
         return result
 
@@ -128,6 +135,7 @@ class Page:
         outcome: Outcome = Outcome.OK,
         reason: Reason | None = None,
         detail: str = "",
+        payload: str = "",
     ) -> None:
         """Record something in the gateway's journal."""
         self.journal.append(
@@ -142,6 +150,7 @@ class Page:
                 outcome=outcome.value,
                 reason=reason.value if reason else "",
                 detail=detail,
+                payload=payload,
             )
         )
 
