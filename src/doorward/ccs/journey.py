@@ -47,7 +47,8 @@ from doorward.ccs.waiting import Waiters
 from doorward.ccs.way_out import Accepted, Batch, Declined, Entry, Verdict
 from doorward.kit.clock import Clock
 from doorward.kit.gather import Bounds, Gatherer
-from doorward.wire.messages import Ack, FrameUp, Notice
+from doorward.wire.chain import Head
+from doorward.wire.messages import Ack, FrameUp, Notice, Trust
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Actor
 
@@ -130,12 +131,12 @@ class Journey:
     async def _accept(self, asks: list[Ask]) -> list[Verdict | Exception]:
         batch = Batch(asks, self.tokens)
         try:
-            standing, told = await self.store.write(lambda books: self._decide(books, batch))
+            standing, told, head = await self.store.write(lambda books: self._decide(books, batch))
         except CommitUnsure:
             # Whether it went in is seen by its ids when it is tried once more.
-            standing, told = await self.store.write(lambda books: self._decide(books, batch))
+            standing, told, head = await self.store.write(lambda books: self._decide(books, batch))
         accepted = [each.request for each in standing if isinstance(each, Entry)]
-        self._publish([request for request in accepted if request.sent_us])
+        self._publish([request for request in accepted if request.sent_us], head)
         gateways = {request.gateway for request in accepted if not request.sent_us}
         self.dispatch_to(gateways)
         for gateway in gateways - self.switchboard.greeted_among(gateways):
@@ -144,7 +145,7 @@ class Journey:
             self.pushing.look()
         return [Accepted(each.request, each.ticket) if isinstance(each, Entry) else each for each in standing]
 
-    async def _decide(self, books: Books, batch: Batch) -> tuple[list[Standing], bool]:
+    async def _decide(self, books: Books, batch: Batch) -> tuple[list[Standing], bool, Head | None]:
         """S1.02–S1.04, S2.04–S2.05: one transaction decides and records; then the doors answer 202."""
         now_us = self.clock.now_us()
         catalogue = self._catalogue()
@@ -156,15 +157,17 @@ class Journey:
         facts.logs = await books.lock_limits(batch.keys(granted))
         now_us = self.clock.now_us()  # read under the locks: the limits are defined on it
         admitted = batch.admit(granted, facts, self.terms, now_us)
-        entries = batch.record(admitted, self._claim().worker, self.terms, now_us)
+        entries = batch.record(admitted, self._claim().worker, self.terms, now_us, self.rng)
+        weighing = Weighing(books, facts, self.terms, now_us)
+        entries = await weighing.weigh(admitted, entries)
         entries = await self._send_at_once(books, entries, facts.grants, now_us)
 
         standing = await self._insert(books, batch, entries, facts.logs)
         await books.write_limits(list(facts.logs.values()))
-        await books.write_journal(self._explain(batch, standing, now_us))
-        warnings = batch.limit_warnings(standing, now_us, self.rng)
+        head = await books.write_journal(self._explain(batch, standing, now_us))
+        warnings = batch.limit_warnings(standing, now_us, self.rng) + weighing.warnings(standing, self.rng)
         await books.add_events(warnings)
-        return standing, bool(warnings)
+        return standing, bool(warnings), head
 
     async def _send_at_once(
         self, books: Books, entries: list[Standing], grants: Mapping[Pair, Grant], now_us: int
@@ -242,21 +245,24 @@ class Journey:
         ready = self.switchboard.ready(set(gateways))
         if ready:
             try:
-                sent, behind = await self.store.write(lambda books: self._send(books, ready))
+                sent, behind, head = await self.store.write(lambda books: self._send(books, ready))
             except LeaseLost:
-                sent, behind = [], []  # the gateways are another worker's now, and so is what waits for them
+                sent, behind, head = [], [], None  # the gateways are another worker's now, and so is what waits for them
             for state in behind:
                 self.tell(state)
-            self._publish(sent)
+            self._publish(sent, head)
         return [None] * len(gateways)
 
-    def _publish(self, sent: Sequence[Request]) -> None:
+    def _publish(self, sent: Sequence[Request], head: Head | None) -> None:
         """After the commit only; what the broker or the socket says of it means nothing."""
         for request in sent:
-            self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request))
+            self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request), head)
 
-    async def _send(self, books: Books, gateways: set[str]) -> tuple[list[Request], list[Provisioned]]:
-        """Return what is sent, and what gateways must be told before: that a permission is new to them."""
+    async def _send(
+        self, books: Books, gateways: set[str]
+    ) -> tuple[list[Request], list[Provisioned], Head | None]:
+        """Return what is sent, what gateways must be told before (that a permission is new to them), and the
+        link that records it."""
         now_us = self.clock.now_us()
         ready = await books.claim_ready(gateways, now_us, self.terms.in_flight_max, CLASS_ANY)
         if not ready:
@@ -275,13 +281,13 @@ class Journey:
             elif after_it.final_us == now_us:
                 ended.append(way_back.result_event(after_it, now_us, self.rng))
         await books.update_requests(changed)
-        await books.write_journal(rows)
+        head = await books.write_journal(rows)
         await books.add_events(ended)
         changed_lately = {
             each.gateway for each in sent if dispatching.is_new(grants.get(pair_of(each)), now_us)
         }
         states = await books.provisioned(changed_lately) if changed_lately else {}
-        return sent, [each for each in states.values() if dispatching.is_behind(each.gateway)]
+        return sent, [each for each in states.values() if dispatching.is_behind(each.gateway)], head
 
     # ==== the way back ===============================================================================
     # S1.06–S1.11, S2.07–S2.12: the gateway tells what it did, and gives the answer.
@@ -313,7 +319,7 @@ class Journey:
         await self._learn({frame.gateway for frame in frames})
         taken = await self.store.write(lambda books: self._record(books, frames))
         for gateway, seqs in taken.acks.items():
-            self.switchboard.post_soon(gateway, Ack(seqs=seqs))
+            self.switchboard.post_soon(gateway, Ack(seqs=seqs), head=taken.head)
         self.waiters.tell(taken.ended)
         if taken.events:
             self.pushing.look({event.party for event in taken.events})
@@ -341,7 +347,7 @@ class Journey:
             await take_notices(books, notices, taken, self.terms, self.rng, now_us)
         await books.mark_frames(marks, now_us)
         await books.update_requests(list(taken.changed.values()))
-        await books.write_journal(taken.journal(now_us))
+        taken.head = await books.write_journal(taken.journal(now_us), taken.peers.values())
         await books.add_events(taken.events)
         await books.applied(taken.applied, now_us, taken.failed)
         return taken

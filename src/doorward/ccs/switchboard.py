@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from doorward.ccs.ports import Link
 from doorward.ccs.rules.facts import Gateway
 from doorward.wire import codec
+from doorward.wire.chain import HEADS_MAX, Head
 from doorward.wire.messages import Down, FrameUp
 from doorward.wire.reasons import Reason, Refused
 
@@ -32,8 +33,17 @@ class _Line:
     waiting: list[Down] = field(default_factory=list)
     in_flight: set[str] = field(default_factory=set)
     greeted: bool = False
+    heads: dict[int, Head] = field(default_factory=dict)
+    """By writer, the newest links of the journal that record what waits here."""
+    checkpoint: int = 0
+    """The number of the last checkpoint that it was sent."""
     told: tuple[int, int] = (0, 0)
     """The version of its desired state that it was told last, and when (µs)."""
+
+    def covered(self, head: Head | None) -> None:
+        """What waits here is recorded by this link."""
+        if head is not None and (head.writer not in self.heads or head.seq > self.heads[head.writer].seq):
+            self.heads[head.writer] = head
 
 
 class Switchboard:
@@ -51,6 +61,7 @@ class Switchboard:
         self._dirty: set[str] = set()
         self._flush: asyncio.Handle | None = None
         self._unhurried: set[str] = set()
+        self._checkpoint = (0, "")
         self._later: asyncio.Handle | None = None
 
     def unknown(self, gateways: Iterable[str]) -> set[str]:
@@ -132,12 +143,17 @@ class Switchboard:
         line.in_flight.discard(request)
         return was_full
 
-    def dispatch(self, gateway: str, request: str, message: Down) -> None:
-        """Send a request; it counts as in flight until :meth:`took`."""
+    def dispatch(self, gateway: str, request: str, message: Down, head: Head | None = None) -> None:
+        """Send a request, with the link that records it; it counts as in flight until :meth:`took`."""
         line = self._lines.get(gateway)
         if line is not None:
             line.in_flight.add(request)
+            line.covered(head)
             self.post(gateway, message)
+
+    def checkpointed(self, number: int, document: str) -> None:
+        """There is a new checkpoint: it goes to every gateway with the next frame that goes there anyway."""
+        self._checkpoint = (number, document)
 
     def post(self, gateway: str, *messages: Down) -> None:
         """Send messages with the gateway's next frame, at the end of this turn of the loop."""
@@ -149,11 +165,13 @@ class Switchboard:
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_soon(self._send_all)
 
-    def post_soon(self, gateway: str, *messages: Down) -> None:
-        """Send messages with the next frame to the gateway, or after ``ACK_WAIT_S``: nobody waits for them."""
+    def post_soon(self, gateway: str, *messages: Down, head: Head | None = None) -> None:
+        """Send messages with the next frame to the gateway, or after ``ACK_WAIT_S``: nobody waits for them.
+        ``head`` is the link that records what they answer."""
         line = self._lines.get(gateway)
         if line is None:
             return
+        line.covered(head)
         line.waiting.extend(messages)
         self._unhurried.add(gateway)
         if self._later is None:
@@ -175,9 +193,25 @@ class Switchboard:
             line = self._lines.get(gateway)
             if line is None or not line.waiting:
                 continue
-            messages, line.waiting = line.waiting, []
-            line.counter += 1
-            self._link.send(gateway, codec.encode_down(gateway, epoch, line.counter, messages, line.key))
+            self._link.send(gateway, self._frame(gateway, line, epoch))
+
+    def _frame(self, gateway: str, line: _Line, epoch: int) -> bytes:
+        messages, line.waiting = line.waiting, []
+        heads, line.heads = line.heads, {}
+        number, checkpoint = self._checkpoint
+        if number <= line.checkpoint:
+            checkpoint = ""
+        line.checkpoint = number
+        line.counter += 1
+        return codec.encode_down(
+            gateway,
+            epoch,
+            line.counter,
+            messages,
+            line.key,
+            heads=list(heads.values())[-HEADS_MAX:],
+            checkpoint=checkpoint,
+        )
 
 
 def judge_counter(mark: tuple[int, int], frame: tuple[int, int]) -> bool:

@@ -13,6 +13,7 @@ from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after
 from doorward.ccs.switchboard import judge_counter
 from doorward.kit.ids import uuid7
+from doorward.wire.chain import HASH_BYTES, Head, PeerHead
 from doorward.wire.messages import Applied, Attempt, FrameUp, Hello, Known, Receipt, Result, Up
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Outcome, Step
@@ -29,6 +30,10 @@ class Taken:
     steps: dict[str, list[StepRecord]] = field(default_factory=dict)
     rows: list[JournalRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    peers: dict[str, PeerHead] = field(default_factory=dict)
+    """By gateway, what it said of its own record."""
+    head: Head | None = None
+    """The link under which all this is recorded."""
     applied: dict[str, int] = field(default_factory=dict)
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
     """Gateway → what it could not take of its desired state, and why."""
@@ -90,9 +95,17 @@ class Taking:
                 if judge_counter(mark, (frame.epoch, frame.counter)):
                     marks[frame.gateway] = (frame.epoch, frame.counter)
                     new.append(frame)
+                    self._hear_of_record(frame)
             except Refused as refusal:
                 self.attempt(frame.gateway, refusal)
         return new
+
+    def _hear_of_record(self, frame: FrameUp) -> None:
+        head = frame.head
+        if head is not None and len(head.hash) == HASH_BYTES:
+            self.taken.peers[frame.gateway] = PeerHead(
+                frame.gateway, head.writer, head.epoch, head.seq, head.hash
+            )
 
     def take(self, gateway: str, messages: Iterable[Up]) -> None:
         """Let the messages of a frame have their effect; those about one request are taken together.

@@ -15,6 +15,7 @@ from doorward.ccs.rules.facts import RAW_NULL, Event, Grant, JournalRow, Party, 
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after, event_of_result
 from doorward.kit.ids import uuid7
+from doorward.wire.chain import payload_digest
 from doorward.wire.messages import Notice, Receipt, Result
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Actor, Outcome, Step
@@ -290,6 +291,7 @@ def cancel(request: Request, now_us: int, by: Actor, reason: Reason) -> tuple[Re
 
 def journal_of(request: Request, steps: Steps, now_us: int) -> JournalRow:
     """Return the row that explains what one transaction did to a request."""
+    answered = any(step.step in _BRINGS_ANSWER for step in steps)
     return JournalRow(
         message=request.id,
         at_us=now_us,
@@ -298,7 +300,12 @@ def journal_of(request: Request, steps: Steps, now_us: int) -> JournalRow:
         gateway=request.gateway,
         device=request.device,
         steps=steps,
+        payload=payload_digest(request.salt, bytes(request.result)) if answered else "",
     )
+
+
+_BRINGS_ANSWER = (Step.ANSWER_RECORDED, Step.SETTLED)
+"""Steps with which the home's answer is stored beside the journal, which holds its digest."""
 
 
 def close_hand_over(

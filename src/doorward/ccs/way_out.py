@@ -34,6 +34,7 @@ from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.rules.limits import Account, Ticket
 from doorward.ccs.terms import Terms
 from doorward.kit.ids import uuid7
+from doorward.wire.chain import payload_digest
 from doorward.wire.messages import Cancel, Command
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Outcome, Step
@@ -43,6 +44,7 @@ from doorward.wire.vocabulary import Operation, Scope
 US = 1_000_000
 CHARGE = 2
 """Transactions of a request: itself and its result."""
+SALT_BITS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,7 @@ class Batch:
         worker: str,
         terms: Terms,
         now_us: int,
+        rng: random.Random,
     ) -> "list[Entry | Declined | Accepted]":
         """Make the rows. A key used twice in one batch is decided here, in sequence."""
         first: dict[Pair, Request] = {}
@@ -303,7 +306,7 @@ class Batch:
             if not isinstance(each, Admitted):
                 made.append(each)
                 continue
-            request = request_of(self.asks[at], each, worker, terms, now_us)
+            request = request_of(self.asks[at], each, worker, terms, now_us, rng)
             pair = (request.party, request.key)
             if request.key and pair in first:
                 made.append(self._same_or_conflict(at, first[pair]))
@@ -393,7 +396,9 @@ def accounts(
     )
 
 
-def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: int) -> Request:
+def request_of(
+    ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: int, rng: random.Random
+) -> Request:
     """Return the row of an admitted request, with its absolute deadlines."""
     granted, ticket, tier = admitted.granted, admitted.ticket, admitted.tier
     text, made = granted.draft.ask, granted.draft
@@ -433,6 +438,7 @@ def request_of(ask: Ask, admitted: Admitted, worker: str, terms: Terms, now_us: 
         signature=text.signature,
         charged=charged,
         worker=worker,
+        salt=f"{rng.getrandbits(SALT_BITS):032x}",
     )
 
 
@@ -460,6 +466,7 @@ def journal_of(entry: Entry, now_us: int) -> JournalRow:
             StepRecord(at_us=now_us, step=Step.RECORDED, detail="accepted"),
             *(sent_steps(request, now_us) if request.sent_us else ()),
         ],
+        payload=payload_digest(request.salt, bytes(request.body)),
     )
 
 
@@ -569,6 +576,9 @@ def message_of(request: Request) -> Command | Cancel:
         klass=request.klass,
         attempt=request.attempt,
         signature=request.signature,
+        spread_s=request.spread_s,
+        campaign=bool(request.campaign),
+        salt=request.salt,
     )
 
 
