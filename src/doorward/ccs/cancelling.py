@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from doorward.ccs import way_back, way_out
 from doorward.ccs.ports import Books
 from doorward.ccs.rules.facts import Request
+from doorward.ccs.rules.lifecycle import State
+from doorward.ccs.weighing import give_back, is_weighed
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import Actor
 
@@ -14,17 +16,22 @@ async def cancel_requests(
     books: Books, requests: Iterable[Request], now_us: int, by: Actor, reason: Reason, rng: random.Random
 ) -> list[Request]:
     """Cancel locked requests, give back what they were charged if they were never sent; return the changed."""
-    changed, rows, events, unsent = [], [], [], []
+    changed, rows, events, unsent, quarantined = [], [], [], [], []
     for request in requests:
         after_it, steps = way_back.cancel(request, now_us, by, reason)
         if not steps:
             continue
         changed.append(after_it)
+        if request.state == State.QUARANTINED:
+            quarantined.append(request.id)
         rows.append(way_back.journal_of(after_it, steps, now_us))
         if after_it.final_us == now_us:
             unsent.append(after_it)
             events.append(way_back.result_event(after_it, now_us, rng))
     await refund(books, unsent)
+    await give_back(books, [request.id for request in unsent if is_weighed(request)], now_us)
+    if quarantined:
+        await books.end_quarantine(quarantined)
     await books.update_requests(changed)
     await books.write_journal(rows)
     await books.add_events(events)

@@ -32,6 +32,7 @@ from doorward.ccs.ports import (
     Pair,
     Store,
     StoreUnavailable,
+    Trusted,
 )
 from doorward.ccs.provisioning import desired_state, greeting
 from doorward.ccs.pushing import Pushing
@@ -45,6 +46,7 @@ from doorward.ccs.taking import Taken, Taking, requests_in
 from doorward.ccs.terms import Terms
 from doorward.ccs.waiting import Waiters
 from doorward.ccs.way_out import Accepted, Batch, Declined, Entry, Verdict
+from doorward.ccs.weighing import Weighing, give_back
 from doorward.kit.clock import Clock
 from doorward.kit.gather import Bounds, Gatherer
 from doorward.wire.chain import Head
@@ -100,6 +102,7 @@ class Journey:
         claim: Callable[[], Claim],
         master_key: bytes,
         terms: Terms,
+        trust: Trusted = tuple,
     ) -> None:
         self.store = store
         self.link = link
@@ -109,6 +112,7 @@ class Journey:
         self.terms = terms
         self._catalogue = catalogue
         self._claim = claim
+        self._trust = trust
         self.waiters = Waiters()
         self.refusals = RefusalMeter(terms.refusals_per_minute_max)
         self.switchboard = Switchboard(link, master_key, lambda: claim().epoch, terms.in_flight_max)
@@ -163,6 +167,7 @@ class Journey:
         entries = await self._send_at_once(books, entries, facts.grants, now_us)
 
         standing = await self._insert(books, batch, entries, facts.logs)
+        await weighing.write(standing)
         await books.write_limits(list(facts.logs.values()))
         head = await books.write_journal(self._explain(batch, standing, now_us))
         warnings = batch.limit_warnings(standing, now_us, self.rng) + weighing.warnings(standing, self.rng)
@@ -266,11 +271,11 @@ class Journey:
         now_us = self.clock.now_us()
         ready = await books.claim_ready(gateways, now_us, self.terms.in_flight_max, CLASS_ANY)
         if not ready:
-            return [], []
+            return [], [], None
         await books.fence(self._claim(), {request.partition for request in ready}, now_us)
         ready, rows = await dispatching.charge_again(books, ready, self.terms, now_us)
         grants = await books.grants({pair_of(request) for request in ready})
-        changed, sent, ended = [], [], []
+        changed, sent, ended, unsent = [], [], [], []
         for request in ready:
             after_it, steps, is_sent = dispatching.send(request, grants, self.terms, self.rng, now_us)
             changed.append(after_it)
@@ -280,6 +285,8 @@ class Journey:
                 sent.append(after_it)
             elif after_it.final_us == now_us:
                 ended.append(way_back.result_event(after_it, now_us, self.rng))
+                unsent.append(after_it.id)
+        await give_back(books, unsent, now_us)
         await books.update_requests(changed)
         head = await books.write_journal(rows)
         await books.add_events(ended)
@@ -343,6 +350,7 @@ class Journey:
         for frame in fresh:
             taking.take(frame.gateway, frame.messages)
         notices = [each for frame in fresh for each in frame.messages if isinstance(each, Notice)]
+        await give_back(books, taken.let_go, now_us)
         if notices:
             await take_notices(books, notices, taken, self.terms, self.rng, now_us)
         await books.mark_frames(marks, now_us)
@@ -381,6 +389,7 @@ class Journey:
     async def greet(self, gateway: str) -> None:
         """On connect: time → withdrawals → grants and leases → reconcile → only then dispatch."""
         version, messages = await self.store.read(lambda books: greeting(books, gateway, self.clock.now_us()))
+        messages[1:1] = [Trust(document=document) for document in self._trust()]
         self.switchboard.tell(gateway, version, self.clock.now_us(), *messages)
         self.switchboard.greeted(gateway)
         self.dispatch_to({gateway})

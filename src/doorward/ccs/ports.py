@@ -7,6 +7,7 @@
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from doorward.ccs.rules.consents import Ends, Renewals
 from doorward.ccs.rules.contracts import Contract, Offer
 from doorward.ccs.rules.facts import (
     Account,
@@ -31,6 +32,7 @@ from doorward.ccs.rules.facts import (
     Tier,
 )
 from doorward.ccs.rules.facts import Link as DatedLink
+from doorward.ccs.rules.fleet import FleetLog, Hold, Quarantined
 from doorward.ccs.rules.homes import AccessChange, HomeNote
 from doorward.ccs.rules.people import Person, Session
 from doorward.wire.chain import Head, PeerHead
@@ -63,7 +65,57 @@ class LeaseLost(Exception):
     """The worker no longer holds a lease that the step needs: nothing was written."""
 
 
-class Books(Protocol):
+class FleetBooks(Protocol):
+    """What moves load (X04), in one transaction. Rows are locked in the order: holds, then logs."""
+
+    async def fleet_holds(self, pairs: Collection[Pair]) -> dict[Pair, Hold]:
+        """The last control of each (party, subject), row-locked in order."""
+        ...
+
+    async def fleet_holds_of(self, requests: Collection[str]) -> list[Hold]:
+        """What these requests hold and did not let go, row-locked in order."""
+        ...
+
+    async def put_fleet_holds(self, holds: Sequence[Hold]) -> None:
+        """Insert or replace by (party, subject)."""
+        ...
+
+    async def lock_fleet(self, keys: Collection[str]) -> dict[str, FleetLog]:
+        """The logs of ``keys``, row-locked in sorted order; an unknown key gives an empty log."""
+        ...
+
+    async def write_fleet(self, logs: Collection[FleetLog]) -> None:
+        """Replace logs that this transaction holds locked."""
+        ...
+
+    async def fleet_logs(self, limit: int) -> list[FleetLog]:
+        """Logs as they stand, by key, without a lock."""
+        ...
+
+    async def put_quarantined(self, items: Sequence[Quarantined]) -> None:
+        """Insert or replace by request."""
+        ...
+
+    async def quarantined_count(self) -> int:
+        """How many requests are in quarantine."""
+        ...
+
+    async def list_quarantined(
+        self, *, party: str = "", area: str = "", campaign: str = "", after: str = "", limit: int = 100
+    ) -> list[Quarantined]:
+        """What is in quarantine, oldest first, after the id of a request; ``""`` means any."""
+        ...
+
+    async def lock_quarantined(self, requests: Collection[str]) -> dict[str, Quarantined]:
+        """What is in quarantine of these requests, row-locked in sorted order."""
+        ...
+
+    async def end_quarantine(self, requests: Collection[str]) -> None:
+        """These requests left quarantine."""
+        ...
+
+
+class Books(FleetBooks, Protocol):
     """One transaction. Nothing here commits; reads see the transaction's own writes.
 
     Mappings leave out what does not exist. All sequences are bounded by their callers.
@@ -227,6 +279,10 @@ class Books(Protocol):
         """Final requests with no answer whose ``final_us`` is before ``before_us``, locked."""
         ...
 
+    async def prune_proofs(self, now_us: int) -> int:
+        """Forget one-time ids that nobody could use any more; how many."""
+        ...
+
     async def prune(self, now_us: int) -> int:
         """Drop what no rule can need any more (proofs, revoked tokens past their time); how many rows."""
         ...
@@ -318,6 +374,14 @@ class Books(Protocol):
 
     async def renew_leases(self, grants: Sequence[Grant]) -> None:
         """Store the new lease (time and document) of grants; nothing else of them changes."""
+        ...
+
+    async def grants_live(self, ids: Collection[str]) -> list[Grant]:
+        """Live grants among these ids."""
+        ...
+
+    async def withdrawn_since(self, sequence: int, limit: int) -> list[Grant]:
+        """Withdrawn grants whose last change is after ``sequence``, in that order."""
         ...
 
     async def leases_to_renew(self, before_us: int, limit: int) -> list[Grant]:
@@ -502,6 +566,10 @@ class AgreementBooks(Protocol):
         """Changes of access by id."""
         ...
 
+    async def changed_by_people(self, but: str) -> dict[str, int]:
+        """Grants that somebody else than ``but`` changed: grant → when last. Reads all changes."""
+        ...
+
     async def put_notes(self, notes: Sequence[HomeNote]) -> None:
         """Note what is no message."""
         ...
@@ -637,8 +705,36 @@ class Notifier(Protocol):
         ...
 
 
+class LeaseSource(Protocol):
+    """Where leases come from."""
+
+    async def renew(self, grants: Mapping[str, Grant]) -> Renewals:
+        """Return new leases of permissions, by id."""
+        ...
+
+
+class Grants(Protocol):
+    """A consent authority apart, with a register of its own: what upkeep asks of it."""
+
+    async def renew(self, grants: Mapping[str, int]) -> Renewals:
+        """Renew leases of permissions (id → version)."""
+        ...
+
+    async def tell(self, grants: Mapping[str, int], sequence: int) -> None:
+        """Tell of permissions that ended here, up to a ``sequence`` of ours."""
+        ...
+
+    async def ended(self, after: int) -> Ends:
+        """Return what ended at the authority, after a number of its."""
+        ...
+
+
 class ConsentAuthority(Protocol):
-    """Signs grants and leases. In-process in the demo, a process of its own in production."""
+    """Signs grants and leases, or has them signed ahead. A process of its own in production.
+
+    Both calls raise :class:`~doorward.wire.reasons.Refused` for what it does not sign.
+    """
+
 
     def sign_grant(self, document: bytes) -> str:
         """Return the compact JWS (``typ`` ``grant``) over a grant document."""
@@ -651,3 +747,7 @@ class ConsentAuthority(Protocol):
     def public_keys(self) -> dict[str, dict[str, str]]:
         """``kid`` → JWK of the keys that gateways trust."""
         ...
+
+
+Trusted = Callable[[], Sequence[str]]
+"""Whom gateways are to believe instead: the authority's signed documents, step by step."""

@@ -19,6 +19,7 @@ from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Outcome, Step
 
 Mark = tuple[int, int]
+_NOT_ACTED = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED})
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class Taken:
     heard: list[tuple[str, str]] = field(default_factory=list)
     room: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
+    let_go: set[str] = field(default_factory=set)
+    """Controls that did not act, or hold no more: what they held of the caps is free again (X04)."""
 
     def keep(self, request: Request, steps: list[StepRecord]) -> None:
         """A request has become this, for these reasons."""
@@ -152,6 +155,10 @@ class Taking:
         if not steps:
             return
         self.taken.keep(changed, steps)
+        if request.operation.is_control and (
+            changed.state in _NOT_ACTED or any(step.step is Step.RELEASED for step in steps)
+        ):
+            self.taken.let_go.add(id)
         if (
             changed.state != request.state and State(changed.state).is_final
         ) or changed.settlement != request.settlement:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from doorward.ccs.rules.fleet import FleetTerms
+
 US = 1_000_000
 
 
@@ -30,3 +32,5 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     refusals_per_minute_max: int = 120
     """Refusals of one source that are recorded one by one; the rest of the minute is one counting row."""
     utility_name: str = "the utility"
+    fleet: FleetTerms = FleetTerms()
+    """Caps on what load third parties may move (X04)."""

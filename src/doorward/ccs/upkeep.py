@@ -9,22 +9,19 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
 from doorward.ccs import way_back, way_out
 from doorward.ccs.cancelling import refund
 from doorward.ccs.journey import Journey
+from doorward.ccs.leasing import Leasing, built_in
 from doorward.ccs.ports import Books, ConsentAuthority
-from doorward.ccs.provisioning import is_live
 from doorward.ccs.refusals import attempt_row
-from doorward.ccs.rules.facts import Event, Grant, Request, StepRecord
+from doorward.ccs.rules.facts import Event, Request, StepRecord
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.weighing import give_back, is_weighed
 from doorward.kit.ids import uuid7
-from doorward.wire.grants import LeaseDocument
-from doorward.wire.messages import Lease, Time
 from doorward.wire.reasons import Reason
 from doorward.wire.steps import Step
 from doorward.wire.topics import PARTITIONS
@@ -34,7 +31,6 @@ log = structlog.get_logger(__name__)
 US = 1_000_000
 SLICE = 200
 """How many rows one round of a duty takes at most."""
-LEASE_US = 24 * 3600 * US
 UNDELIVERED_US = 3 * 24 * 3600 * US
 SHARE = "share"
 """The hint that a worker came, went, or gave something up: the others look at once what is theirs now."""
@@ -71,10 +67,11 @@ class Upkeep:
         rng: random.Random,
         *,
         shared: bool,
+        leasing: Leasing | None = None,
     ) -> None:
         self.journey = journey
         self.ownership = ownership
-        self._consent = consent
+        self.leasing = leasing or (built_in(journey, consent) if consent is not None else None)
         self._rng = rng
         self._shared = shared
         """Whether several workers share the gateways by partitions."""
@@ -88,8 +85,11 @@ class Upkeep:
             (self.ready, 1.0),
             (self.provisioning, 1.0),
             (self.grant_leases, 60.0),
+            (self.ends_there, 10.0),
+            (self.ends_here, 10.0),
             (self.undelivered, 300.0),
             (self.refusals, 20.0),
+            (self.proofs, 30.0),
             (self.prune, 3600.0),
             (self.waiters, 1.0),
             (self.partitions, 2.0),
@@ -225,38 +225,15 @@ class Upkeep:
 
     async def grant_leases(self) -> bool:
         """Renew leases of grants at half their life, and give them to gateways that are connected."""
-        if self._consent is None:
-            return False
-        now_us = self.journey.clock.now_us()
-        grants = await self.journey.store.write(lambda books: self._renew(books, now_us))
-        places = await self.journey.store.read(
-            lambda books: books.places({grant.service_point for grant in grants}, now_us)
-        )
-        for grant in grants:
-            place = places.get(grant.service_point)
-            if place is not None:
-                self.journey.switchboard.post(
-                    place.gateway,
-                    Time(at_us=now_us),
-                    Lease(grant=grant.id, document=grant.lease_signed),
-                )
-        return len(grants) == SLICE
+        return await self.leasing.renew() if self.leasing is not None else False
 
-    async def _renew(self, books: Books, now_us: int) -> list[Grant]:
-        assert self._consent is not None
-        due = await books.leases_to_renew(now_us + LEASE_US // 2, SLICE)
-        renewed = []
-        for grant in due:
-            if not is_live(grant, now_us):
-                continue
-            until_us = min(now_us + LEASE_US, grant.document.expires_us)
-            if until_us <= grant.lease_until_us:
-                continue
-            lease = LeaseDocument(grant=grant.id, version=grant.version, until_us=until_us, issued_us=now_us)
-            signed = self._consent.sign_lease(msgspec.json.encode(lease))
-            renewed.append(replace(grant, lease_until_us=until_us, lease_signed=signed))
-        await books.renew_leases(renewed)
-        return renewed
+    async def ends_there(self) -> bool:
+        """What ended at the consent authority itself ends here."""
+        return await self.leasing.hear_of_ends() if self.leasing is not None else False
+
+    async def ends_here(self) -> bool:
+        """What ended here is told to the consent authority."""
+        return await self.leasing.tell_of_ends() if self.leasing is not None else False
 
     # the way back, given up
 
@@ -288,6 +265,12 @@ class Upkeep:
                 for source, reason, count in counted
             ]
             await self.journey.store.write(lambda books: books.write_journal(rows))
+        return False
+
+    async def proofs(self) -> bool:
+        """Keep the ids of used proofs few: each third party's rate times the minutes that a proof is good for."""
+        now_us = self.journey.clock.now_us()
+        await self.journey.store.write(lambda books: books.prune_proofs(now_us))
         return False
 
     async def prune(self) -> bool:

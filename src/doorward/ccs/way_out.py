@@ -463,11 +463,32 @@ def journal_of(entry: Entry, now_us: int) -> JournalRow:
         steps=[
             StepRecord(at_us=request.received_us, step=Step.RECEIVED, detail=f"{request.operation}"),
             *(StepRecord(at_us=now_us, step=step, detail=details.get(step, "")) for step in _PASSED),
-            StepRecord(at_us=now_us, step=Step.RECORDED, detail="accepted"),
+            StepRecord(at_us=now_us, step=Step.RECORDED, detail=recorded_as(request)),
+            *(_quarantined_steps(request, now_us) if request.state == State.QUARANTINED else ()),
             *(sent_steps(request, now_us) if request.sent_us else ()),
         ],
         payload=payload_digest(request.salt, bytes(request.body)),
     )
+
+
+def recorded_as(request: Request) -> str:
+    """Return what the journal says of an accepted request."""
+    return f"accepted; begins at random within {request.spread_s} s" if request.spread_s else "accepted"
+
+
+def _quarantined_steps(request: Request, now_us: int) -> list[StepRecord]:
+    """X04: over a cap it waits for two operators, and its third party is warned."""
+    over = request.detail[:500]
+    return [
+        StepRecord(
+            at_us=now_us,
+            step=Step.QUARANTINED,
+            outcome=Outcome.WAITING,
+            reason=Reason.FLEET_CAP,
+            detail=over,
+        ),
+        StepRecord(at_us=now_us, step=Step.WARNED, reason=Reason.FLEET_CAP),
+    ]
 
 
 def journal_of_refusal(declined: Declined, received_us: int, now_us: int) -> JournalRow:

@@ -101,7 +101,8 @@ class Command(Message, frozen=True, tag="command", kw_only=True):
     ``device`` is empty when ``scope`` is not ``device``. ``act_before_us`` is the deadline less the
     skew margin; ``charge_us`` is the time under which the limits were charged. ``signature`` is the
     third party's own JWS over :class:`~doorward.wire.grants.SignedCommand`, where there is one.
-    ``spread_s`` asks the gateway to begin at a random time up to so many seconds late (campaigns).
+    ``spread_s`` asks the gateway to begin at a random time up to so many seconds late; of a ``campaign``
+    it takes no less than its own span (X04).
     """
 
     id: str

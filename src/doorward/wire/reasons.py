@@ -14,6 +14,7 @@ class Reason(StrEnum):
     NOT_AUTHENTICATED = "not-authenticated"
     TOKEN_EXPIRED = "token-expired"
     TOKEN_REVOKED = "token-revoked"
+    PROOF_INVALID = "proof-invalid"
     SCOPE_MISSING = "scope-missing"
     PARTY_SUSPENDED = "party-suspended"
     # what is asked
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     # how much
     LIMIT_EXCEEDED = "limit-exceeded"
     RATE_LIMITED = "rate-limited"
+    FLEET_CAP = "fleet-cap"
     CONGESTION = "congestion"
     # on the way
     GATEWAY_UNREACHABLE = "gateway-unreachable"
@@ -65,6 +67,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.NOT_AUTHENTICATED: "The caller did not prove who it is.",
     Reason.TOKEN_EXPIRED: "The access token has expired; ask for a new one.",
     Reason.TOKEN_REVOKED: "The access token was revoked.",
+    Reason.PROOF_INVALID: "The caller did not prove that it holds the key of its access token.",
     Reason.SCOPE_MISSING: "The access token does not carry the scope that this call needs.",
     Reason.PARTY_SUSPENDED: "The utility has suspended this company.",
     Reason.BODY_MALFORMED: "The message could not be read.",
@@ -88,6 +91,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.UTILITY_HOLD: "The utility is holding third-party traffic for now.",
     Reason.LIMIT_EXCEEDED: "The number of messages allowed to this service point is used up for now.",
     Reason.RATE_LIMITED: "Too many calls at once; slow down.",
+    Reason.FLEET_CAP: "It would move more load at once than the utility allows; its operators look at it.",
     Reason.CONGESTION: "The system is too busy to take this now.",
     Reason.GATEWAY_UNREACHABLE: "The gateway at the home could not be reached.",
     Reason.POWER_OUTAGE: "There is a power outage at the home.",

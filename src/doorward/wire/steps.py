@@ -43,6 +43,8 @@ class Step(StrEnum):
     HANDING_OVER = "handing_over"
     HANDED_OVER = "handed_over"
     # beside the straight way
+    QUARANTINED = "quarantined"
+    QUARANTINE_APPROVED = "quarantine_approved"
     CANCEL_ASKED = "cancel_asked"
     RECHARGED = "recharged"
     EXPIRED = "expired"
@@ -99,6 +101,7 @@ ACTOR: MappingProxyType[Step, Actor] = MappingProxyType(
         Step.PASSED_TO_CCS: Actor.GATEWAY,
         Step.RELEASED: Actor.GATEWAY,
         Step.ENROLLED: Actor.GATEWAY,
+        Step.QUARANTINE_APPROVED: Actor.UTILITY,
         Step.CANCEL_ASKED: Actor.THIRD_PARTY,
     }
 )

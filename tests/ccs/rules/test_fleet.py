@@ -1,6 +1,5 @@
 """Caps on moved load, against brute force over every window."""
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from doorward.ccs.rules.fleet import (
     Load,
     Move,
     Scales,
+    give_back,
     keys_of,
     move_of,
     rated_w,
@@ -73,8 +73,7 @@ class Books:
     def let_go(self, party: str, subject: str, now_us: int) -> None:
         hold = self.holds[party, subject]
         logs = {key: self.logs[key] for key in keys_of(party, hold.area)}
-        Scales(logs, self.terms, now_us).give_back(hold)
-        self.holds[party, subject] = msgspec.structs.replace(hold, let_go=True, at_us=now_us)
+        self.holds[party, subject] = give_back(logs, hold, now_us)
 
 
 # --- what a control may move -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ STATUS: MappingProxyType[Reason, int] = MappingProxyType(
         Reason.NOT_AUTHENTICATED: 401,
         Reason.TOKEN_EXPIRED: 401,
         Reason.TOKEN_REVOKED: 401,
+        Reason.PROOF_INVALID: 401,
         Reason.SCOPE_MISSING: 403,
         Reason.PARTY_SUSPENDED: 403,
         Reason.BODY_MALFORMED: 400,
@@ -37,6 +38,7 @@ STATUS: MappingProxyType[Reason, int] = MappingProxyType(
         Reason.UTILITY_HOLD: 503,
         Reason.LIMIT_EXCEEDED: 429,
         Reason.RATE_LIMITED: 429,
+        Reason.FLEET_CAP: 429,
         Reason.CONGESTION: 503,
         Reason.GATEWAY_UNREACHABLE: 503,
         Reason.POWER_OUTAGE: 503,
@@ -63,10 +65,11 @@ CHALLENGE: MappingProxyType[Reason, bytes] = MappingProxyType(
         Reason.NOT_AUTHENTICATED: b'Bearer error="invalid_token"',
         Reason.TOKEN_EXPIRED: b'Bearer error="invalid_token", error_description="the token has expired"',
         Reason.TOKEN_REVOKED: b'Bearer error="invalid_token", error_description="the token was revoked"',
+        Reason.PROOF_INVALID: b'DPoP error="invalid_dpop_proof", algs="ES256 Ed25519 EdDSA"',
         Reason.SCOPE_MISSING: b'Bearer error="insufficient_scope"',
     }
 )
-"""``WWW-Authenticate`` of refusals that another token would cure (RFC 6750)."""
+"""``WWW-Authenticate`` of refusals that another token or proof would cure (RFC 6750, RFC 9449)."""
 
 MEDIA_TYPE = b"application/problem+json"
 

@@ -121,6 +121,24 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     begin_us: int
     until_us: int
     campaign: bool = False
+    room_s: int | None = None
+    """How late it may begin at most, where it has a deadline of its own."""
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A request over a cap, until two operators agree or its deadline passes. ``first_by`` agreed already."""
+
+    request: str
+    party: str
+    subject: str
+    area: str
+    campaign: str
+    raise_w: int
+    lower_w: int
+    since_us: int
+    why: str
+    first_by: str = ""
+    first_us: int = 0
 
 
 class FleetLog(msgspec.Struct, kw_only=True):
@@ -195,9 +213,9 @@ class Scales:
 
         ``before`` is the same party's last control on the same subject: this one takes its place.
         """
-        spread_s = self._terms.spread_s if load.campaign or self._is_campaign(load) else 0
+        spread_s = self.span_s(load) if load.campaign or self._is_campaign(load) else 0
         if before is not None:
-            self.give_back(before)
+            self._hold(before, -1)
         opposing_w = self._opposing_w(load, before)
         over = self._over(load, spread_s, opposing_w)
         if over:
@@ -214,10 +232,12 @@ class Scales:
         if opposing_w:
             _add(self._logs[_opposing(load.party)].moved, {self._now_us // SLOT_US: opposing_w})
 
-    def uncharge(self, load: Load, spread_s: int) -> None:
-        """Take a charge back: it did not go on record."""
+    def uncharge(self, load: Load, spread_s: int, before: Hold | None) -> None:
+        """Take a charge back: it did not go on record, and what was before it still is."""
         self._move(load, spread_s, -1)
         self._hold(self.hold(load), -1)
+        if before is not None:
+            self._hold(before, 1)
 
     def hold(self, load: Load) -> Hold:
         """Return what a control holds, to the end of its random end."""
@@ -232,11 +252,13 @@ class Scales:
             until_us=load.until_us + self._terms.spread_s * US,
         )
 
-    def give_back(self, hold: Hold) -> None:
-        """What was held is held no more."""
-        self._hold(hold, -1)
-
     # deciding
+
+    def span_s(self, load: Load) -> int:
+        """Return the span of a random start: it leaves at least half of a short control, and keeps a deadline."""
+        lasts_s = (load.until_us - load.begin_us) // US
+        spread_s = min(self._terms.spread_s, lasts_s // 2)
+        return max(0, spread_s if load.room_s is None else min(spread_s, load.room_s))
 
     def _is_campaign(self, load: Load) -> bool:
         """Whether the party moves so much in the minute of this control that it cannot be single ones."""
@@ -297,13 +319,24 @@ class Scales:
                     _add(self._logs[f"{scope}|{direction}"].moved, slots, sign)
 
     def _hold(self, hold: Hold, sign: int) -> None:
-        if not hold.let_go and hold.until_us > self._now_us:
-            end = -(-hold.until_us // HELD_SLOT_US)
-            for direction in (RAISE, LOWER):
-                w = hold.move.of(direction)
-                if w:
-                    for scope in _scopes(hold.party, hold.area):
-                        _add(self._logs[f"{scope}|{direction}"].held, {end: w}, sign)
+        _hold(self._logs, hold, sign, self._now_us)
+
+
+def give_back(logs: Mapping[str, FleetLog], hold: Hold, now_us: int) -> Hold:
+    """Take out of locked logs what is held no more; return the hold as one that was let go."""
+    _hold(logs, hold, -1, now_us)
+    return msgspec.structs.replace(hold, let_go=True, at_us=now_us)
+
+
+def _hold(logs: Mapping[str, FleetLog], hold: Hold, sign: int, now_us: int) -> None:
+    if hold.let_go or hold.until_us <= now_us:
+        return
+    end = -(-hold.until_us // HELD_SLOT_US)
+    for direction in (RAISE, LOWER):
+        w = hold.move.of(direction)
+        if w:
+            for scope in _scopes(hold.party, hold.area):
+                _add(logs[f"{scope}|{direction}"].held, {end: w}, sign)
 
 
 def _scopes(party: str, area: str) -> list[str]:

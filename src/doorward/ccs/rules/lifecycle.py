@@ -11,6 +11,8 @@ class State(StrEnum):
     """Where a request stands."""
 
     ACCEPTED = "ACCEPTED"
+    QUARANTINED = "QUARANTINED"
+    """Over a cap on moved load: it waits for two operators (X04)."""
     QUEUED = "QUEUED"
     SENT = "SENT"
     AT_GATEWAY = "AT_GATEWAY"
@@ -31,6 +33,10 @@ class Event(StrEnum):
     """What moves a request."""
 
     QUEUE = "queue"
+    HOLD_BACK = "hold_back"
+    """It is over a cap."""
+    LET_THROUGH = "let_through"
+    """Two operators agreed."""
     SEND = "send"
     RECEIPT = "receipt"
     UNKNOWN_THERE = "unknown_there"
@@ -66,6 +72,10 @@ TABLE: MappingProxyType[tuple[State, Event], State] = MappingProxyType(
         (State.ACCEPTED, Event.SEND): State.SENT,
         (State.ACCEPTED, Event.CANCEL): State.CANCELLED,
         (State.ACCEPTED, Event.DEADLINE): State.EXPIRED,
+        (State.ACCEPTED, Event.HOLD_BACK): State.QUARANTINED,
+        (State.QUARANTINED, Event.LET_THROUGH): State.QUEUED,
+        (State.QUARANTINED, Event.CANCEL): State.CANCELLED,
+        (State.QUARANTINED, Event.DEADLINE): State.EXPIRED,
         (State.QUEUED, Event.SEND): State.SENT,
         (State.QUEUED, Event.CANCEL): State.CANCELLED,
         (State.QUEUED, Event.DEADLINE): State.EXPIRED,
@@ -75,7 +85,13 @@ TABLE: MappingProxyType[tuple[State, Event], State] = MappingProxyType(
         (State.AT_GATEWAY, Event.DEADLINE): State.UNCONFIRMED,
         **{
             (open_state, event): state
-            for open_state in (State.ACCEPTED, State.QUEUED, State.SENT, State.AT_GATEWAY)
+            for open_state in (
+                State.ACCEPTED,
+                State.QUARANTINED,
+                State.QUEUED,
+                State.SENT,
+                State.AT_GATEWAY,
+            )
             for event, state in _THERE.items()
         },
     }
