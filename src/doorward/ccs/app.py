@@ -5,13 +5,13 @@ import hmac
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 
 import structlog
 
 from doorward.ccs.access_desk import AccessDesk
-from doorward.ccs.agreeing import Agreeing
+from doorward.ccs.agreeing import Agreeing, By
 from doorward.ccs.attempts import Attempts
 from doorward.ccs.doors.api.app import Door, Parts
 from doorward.ccs.doors.api.meter import CallMeter
@@ -23,6 +23,12 @@ from doorward.ccs.doors.portal.visit import Parts as PortalParts
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.engines.consent import LocalConsentAuthority
+from doorward.ccs.engines.consent_remote import (
+    AuthorityUnreachable,
+    RemoteAuthority,
+    SignedAhead,
+    authority_keys,
+)
 from doorward.ccs.engines.keys import Keys, load_keys
 from doorward.ccs.engines.link_mqtt import MqttLink
 from doorward.ccs.engines.link_websocket import WebSocketLink
@@ -33,9 +39,10 @@ from doorward.ccs.engines.webhook_address import AddressPolicy, AddressRefused, 
 from doorward.ccs.engines.webhooks import AiohttpNotifier
 from doorward.ccs.enrolment import Enrolling, Enrolment
 from doorward.ccs.journey import Journey
+from doorward.ccs.leasing import Apart, Leasing, built_in
 from doorward.ccs.ports import AllBooks, Link, Store
 from doorward.ccs.reading import Reading
-from doorward.ccs.rules.facts import FormatRow, Gateway, Thing
+from doorward.ccs.rules.facts import FormatRow, Gateway, Grant, Thing
 from doorward.ccs.rules.formats import Catalogue, check_format
 from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE, CcsSettings
@@ -46,12 +53,14 @@ from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.ids import uuid7
 from doorward.kit.serving import HttpServer, listen
 from doorward.wire.enrolment import LinkAddress
+from doorward.wire.reasons import Reason, Refused
 
 log = structlog.get_logger(__name__)
 
 CATALOGUE_LOOK_S = 2.0
 TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
+CONSENT_LOOK_S = 60.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
 PORTAL_KEY = b"doorward portal 1"
@@ -173,6 +182,7 @@ class CcsApp:
         settings = self.settings
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open_keys()
+        await self._open_consent()
         listening = self._listening or listen(settings.host, settings.port)
         self._issuer = settings.public_url.rstrip("/") or _url(settings, listening.getsockname()[1])
         self.store = await open_store(database_url(settings), clock=self.clock)
@@ -189,14 +199,50 @@ class CcsApp:
             self.journey.pushing.run,
             self._watch_catalogue,
             self._watch_gateways,
+            self._watch_consent,
             self._watch_the_time,
         )
 
     def _open_keys(self) -> None:
         authority = self.settings.data_dir / AUTHORITY_DIR
         self.authority = CertificateAuthority(authority, self.clock.now_us)
-        self.consent = LocalConsentAuthority(authority)
         self.keys: Keys = load_keys(self.settings.data_dir / KEYS_DIR, self._rng)
+
+    async def _open_consent(self) -> None:
+        """The authority that signs permissions: built in, or a process of its own that is asked."""
+        settings = self.settings
+        self.authority_apart: RemoteAuthority | None = None
+        self.consent: LocalConsentAuthority | SignedAhead
+        if settings.consent_credentials is None:
+            self.consent = LocalConsentAuthority(settings.data_dir / AUTHORITY_DIR)
+            return
+        self.authority_apart = RemoteAuthority(settings.consent_url, settings.consent_credentials)
+        try:
+            keys = await authority_keys(self.authority_apart, settings.data_dir)
+        except AuthorityUnreachable as error:
+            raise OSError(str(error)) from None
+        self.consent = SignedAhead(keys)
+
+    def _leasing(self) -> Leasing:
+        apart = self.authority_apart
+        if apart is None:
+            return built_in(self.journey, self.consent)
+        return Leasing(self.journey, Apart(apart), self._ended_there, apart, lambda: self.consent.trust)
+
+    async def _ended_there(self, grants: Sequence[Grant]) -> None:
+        """End permissions here that their customers ended at the consent authority."""
+        for grant in grants:
+            asked_us = self.clock.now_us()
+            by = By(person="consent-authority", why="ended at the consent authority", asked_us=asked_us)
+            try:
+                await self.access.run(
+                    lambda books, now_us, g=grant, b=by: self.access.agreeing.withdraw(  # type: ignore[misc]
+                        books, b, g.party, g.service_point, now_us
+                    )
+                )
+            except Refused as refused:
+                if refused.reason is not Reason.NOT_FOUND:
+                    raise
 
     def _build_way(self) -> None:
         settings = self.settings
@@ -216,9 +262,18 @@ class CcsApp:
             claim=lambda: self.ownership,
             master_key=self.keys.link,
             terms=settings.terms(),
+            trust=lambda: self.consent.trust,
         )
+        by_rule = settings.contract_approval == "rule"
+        agreeing = Agreeing(self.consent, self._rng, settings.utility_name, by_rule=by_rule)
+        self.access = AccessDesk(self.journey, agreeing)
         self.upkeep = Upkeep(
-            self.journey, self.ownership, self.consent, self._rng, shared=settings.link == "mqtt"
+            self.journey,
+            self.ownership,
+            self.consent,
+            self._rng,
+            shared=settings.link == "mqtt",
+            leasing=self._leasing(),
         )
         self._wrong_url = _url_checker(policy)
 
@@ -295,13 +350,11 @@ class CcsApp:
         self.sign_in = SignIn(
             self.store, self.clock, self._rng, key, self.secrets.matches, self.secrets.hashed
         )
-        by_rule = settings.contract_approval == "rule"
-        agreeing = Agreeing(self.consent, self._rng, utility, by_rule=by_rule)
         return Portal(
             PortalParts(
                 journey=self.journey,
                 sign_in=self.sign_in,
-                desk=AccessDesk(self.journey, agreeing),
+                desk=self.access,
                 pages=Pages(utility),
                 cookies=Cookies(secure=self._issuer.startswith("https://")),
                 proof=FormProof(key),
@@ -402,6 +455,8 @@ class CcsApp:
             await self.upkeep.leave()
         if self._of("link"):
             await self.link.stop()
+        if self._of("authority_apart") and self.authority_apart is not None:
+            await self.authority_apart.close()
         if self._of("notifier"):
             await self.notifier.close()
         if self._of("secrets"):
@@ -470,6 +525,18 @@ class CcsApp:
             except Exception:
                 log.exception("the catalogue of formats could not be read; the one before stays")
 
+    async def _watch_consent(self) -> None:
+        """The authority may have handed over to another key, or named other operations keys."""
+        while self.authority_apart is not None:
+            await asyncio.sleep(CONSENT_LOOK_S)
+            try:
+                keys = await self.authority_apart.keys()
+            except (AuthorityUnreachable, Refused) as error:
+                log.warning("the consent authority cannot be asked; leases run on for now", why=str(error))
+            else:
+                self.consent.became(keys)  # type: ignore[union-attr]
+        await asyncio.Event().wait()
+
     async def _watch_gateways(self) -> None:
         """Gateways may be enrolled or revoked by another process."""
         while True:
@@ -492,7 +559,8 @@ async def prepare(settings: CcsSettings, rng: random.Random) -> None:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     clock = SlewingClock(time.time, time.monotonic)
     CertificateAuthority(settings.data_dir / AUTHORITY_DIR, clock.now_us)
-    LocalConsentAuthority(settings.data_dir / AUTHORITY_DIR)
+    if settings.consent_credentials is None:
+        LocalConsentAuthority(settings.data_dir / AUTHORITY_DIR)
     load_keys(settings.data_dir / KEYS_DIR, rng)
     store = await open_store(database_url(settings), clock=clock)
     await store.close()

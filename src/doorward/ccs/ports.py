@@ -735,7 +735,6 @@ class ConsentAuthority(Protocol):
     Both calls raise :class:`~doorward.wire.reasons.Refused` for what it does not sign.
     """
 
-
     def sign_grant(self, document: bytes) -> str:
         """Return the compact JWS (``typ`` ``grant``) over a grant document."""
         ...

@@ -65,6 +65,20 @@ class CcsSettings(BaseSettings):
     )
 
     workers: int = Field(1, ge=1, le=64, description="Processes. More than one needs PostgreSQL and MQTT.")
+    profile: Literal["demo", "production"] = Field(
+        "demo",
+        description="`production` refuses to start with what is only for a demo: a consent authority in our own "
+        "process, whose key whoever takes us over would have.",
+    )
+    consent_url: str = Field(
+        "", description="The consent authority, `https://host:port`; empty: built in, in our own process."
+    )
+    consent_credentials: Path | None = Field(
+        None,
+        description="Directory with `ca.pem`, `ccs.pem`, `ccs.key` that `doorward consent-authority credentials` "
+        "made.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="From which level on."
     )
@@ -107,6 +121,12 @@ class CcsSettings(BaseSettings):
             raise ValueError("mqtt_url: name the broker, as mqtts://host:8883")
         if self.portal_choose and self.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("portal_choose: only where the API listens on loopback (host = '127.0.0.1')")
+        if self.profile == "production" and not self.consent_url:
+            raise ValueError("consent_url: production needs the consent authority in a process of its own")
+        if self.consent_url and not self.consent_url.startswith("https://"):
+            raise ValueError("consent_url: must begin with https://")
+        if bool(self.consent_url) != (self.consent_credentials is not None):
+            raise ValueError("consent_url and consent_credentials go together")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
         return self

@@ -13,6 +13,7 @@ import typer
 
 from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.engines.consent import LocalConsentAuthority
+from doorward.ccs.engines.consent_remote import AuthorityUnreachable, RemoteAuthority, SignedAhead
 from doorward.ccs.engines.opening import open_store, sqlite_path
 from doorward.ccs.engines.secrets import SecretHasher
 from doorward.ccs.ports import AllBooks, Store
@@ -20,11 +21,13 @@ from doorward.ccs.rules.facts import Credential
 from doorward.ccs.settings import AUTHORITY_DIR, PREFIX, SQLITE_FILE
 from doorward.ccs.setup.carrying import carry_out, read_present
 from doorward.ccs.setup.plan import Change, Present, changes_only, plan
+from doorward.cli.evidence import Apart, operator_of
 from doorward.cli.utility.mistakes import FileWrong
 from doorward.cli.utility.reading import FILE_BYTES_MAX, Read, read_utility
 from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.files import write_atomically
 from doorward.wire.enrolment import SECRET_BYTES, code_hash, format_code
+from doorward.wire.reasons import Refused
 
 IN_MEMORY = "sqlite://"
 
@@ -40,6 +43,30 @@ def apply(
             help="The CCS's data directory: its authorities and its database.",
         ),
     ] = Path("doorward-data"),
+    consent_url: Annotated[
+        str,
+        typer.Option(
+            "--consent-url",
+            envvar=f"{PREFIX}CONSENT_URL",
+            help="The consent authority, if it is a process of its own.",
+        ),
+    ] = "",
+    consent_credentials: Annotated[
+        Path | None,
+        typer.Option(
+            "--consent-credentials",
+            envvar=f"{PREFIX}CONSENT_CREDENTIALS",
+            help="What `doorward consent-authority credentials` made.",
+        ),
+    ] = None,
+    operator_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--operator-key",
+            envvar=f"{PREFIX}OPERATOR_KEY",
+            help="Your Ed25519 private key as a JWK: the evidence with which that authority signs.",
+        ),
+    ] = None,
     database: Annotated[
         str,
         typer.Option(
@@ -67,8 +94,11 @@ def apply(
             url = _looked_at(url)
         else:
             dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        changes = asyncio.run(apply_file(read, dir, url, clock, random.SystemRandom(), dry_run=dry_run))
-    except (OSError, ValueError) as error:
+        apart = _apart(consent_url, consent_credentials, operator_key, clock)
+        changes = asyncio.run(
+            apply_file(read, dir, url, clock, random.SystemRandom(), dry_run=dry_run, apart=apart)
+        )
+    except (OSError, ValueError, AuthorityUnreachable, Refused) as error:
         _fail(str(error))
     for change in changes:
         typer.echo(change.words)
@@ -97,39 +127,71 @@ def _fail(text: str) -> NoReturn:
     sys.exit(1)
 
 
+def _apart(url: str, credentials: Path | None, operator: Path | None, clock: Clock) -> Apart | None:
+    """Return the consent authority where it is a process of its own."""
+    if not url:
+        return None
+    if credentials is None:
+        raise ValueError("--consent-url needs --consent-credentials")
+    signer = None if operator is None else operator_of(operator)
+    return Apart(RemoteAuthority(url, credentials), signer, clock)
+
+
 async def apply_file(
-    read: Read, directory: Path, database: str, clock: Clock, rng: random.Random, *, dry_run: bool = False
+    read: Read,
+    directory: Path,
+    database: str,
+    clock: Clock,
+    rng: random.Random,
+    *,
+    dry_run: bool = False,
+    apart: Apart | None = None,
 ) -> list[Change]:
     """Apply a file that was read to a database; return the changes (with ``dry_run`` those to make).
 
-    ``directory`` has the CCS's authorities, made at first use. All changes are one transaction.
+    ``directory`` has the CCS's authorities, made at first use, unless the consent authority is ``apart``. All
+    changes are one transaction.
     """
     store = await open_store(database, clock=clock)
     try:
-        return await _apply(store, read, directory, clock, rng, dry_run)
+        return await _apply(store, read, directory, clock, rng, dry_run, apart)
     finally:
+        if apart is not None:
+            await apart.authority.close()
         await store.close()
 
 
 async def _apply(
-    store: Store, read: Read, directory: Path, clock: Clock, rng: random.Random, dry_run: bool
+    store: Store,
+    read: Read,
+    directory: Path,
+    clock: Clock,
+    rng: random.Random,
+    dry_run: bool,
+    apart: Apart | None,
 ) -> list[Change]:
     now_us = clock.now_us()
     present = await store.read(lambda books: read_present(books, now_us))
     wanted = msgspec.structs.replace(read.wanted, credentials=await _hashed(read, present))
+    planned = plan(wanted, present, now_us)
     if dry_run:
-        return plan(wanted, present, now_us)
-    consent = LocalConsentAuthority(directory / AUTHORITY_DIR)
-    codes = _Codes(read, directory, clock, consent)
+        return planned
+    consent: LocalConsentAuthority | SignedAhead = (
+        LocalConsentAuthority(directory / AUTHORITY_DIR) if apart is None else await apart.sign(planned)
+    )
+    codes = _Codes(read, directory, clock, consent.fingerprint)
 
     async def step(books: AllBooks) -> list[Change]:
-        # Read again: others may have changed what is there in the meantime.
-        at_us = clock.now_us()
+        # Read again: others may have changed what is there in the meantime (what was signed ahead is of then).
+        at_us = clock.now_us() if apart is None else now_us
         changes = plan(wanted, await read_present(books, at_us), at_us)
         await carry_out(books, changes, consent, codes.make, rng, at_us)
         return changes
 
-    return await store.write(step)
+    changes = await store.write(step)
+    if apart is not None:
+        await apart.tell(changes)
+    return changes
 
 
 async def _hashed(read: Read, present: Present) -> list[Credential]:
@@ -157,7 +219,7 @@ async def _hash(hasher: SecretHasher, secret: str) -> str:
 class _Codes:
     """Makes enrolment codes and writes each to its file, which only the owner can read."""
 
-    def __init__(self, read: Read, directory: Path, clock: Clock, consent: LocalConsentAuthority) -> None:
+    def __init__(self, read: Read, directory: Path, clock: Clock, consent: str) -> None:
         self._files = read.code_files
         self._authority = CertificateAuthority(directory / AUTHORITY_DIR, clock.now_us)
         self._consent = consent
@@ -165,7 +227,7 @@ class _Codes:
     def make(self, gateway: str) -> str:
         """Make a gateway's code and return its hash."""
         secret = secrets.token_bytes(SECRET_BYTES)
-        code = format_code(gateway, secret, self._authority.fingerprint, self._consent.fingerprint)
+        code = format_code(gateway, secret, self._authority.fingerprint, self._consent)
         write_atomically(self._files[gateway], f"{code}\n".encode())
         return code_hash(code)
 

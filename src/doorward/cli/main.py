@@ -11,6 +11,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ccs": ("doorward.cli.ccs", "Run the utility's Customer Communication System."),
     "spg": ("doorward.cli.spg", "Run a gateway, enrol it, read its journal."),
     "apply": ("doorward.cli.apply", "Bring a utility's data to the state that a file describes."),
+    "consent-authority": (
+        "doorward.cli.consent_authority",
+        "Run the authority that signs customers' permissions, apart from the CCS.",
+    ),
     "formats": ("doorward.cli.formats", "List, add and retire message formats."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),
     "tour": ("doorward.cli.tour", "Walk through scenarios 1 and 2 on a fresh system."),

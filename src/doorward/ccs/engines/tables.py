@@ -240,6 +240,7 @@ grant = Table(
 Index("ix_grant_place", grant.c.service_point, grant.c.party)
 Index("ix_grant_party_sequence", grant.c.party, grant.c.sequence)
 _partial("ix_grant_lease", grant.c.lease_until_us, where="state = 'live' AND lease_until_us < expires_us")
+_partial("ix_grant_withdrawn", grant.c.sequence, where="state = 'withdrawn'")
 Index(
     "uq_grant_live",
     grant.c.service_point,

@@ -6,10 +6,8 @@ import msgspec
 
 from doorward.ccs.ports import ConsentAuthority
 from doorward.ccs.rules.facts import Grant, Party, ServicePoint, Tier
-from doorward.wire.grants import DevicePermit, GrantDocument, LeaseDocument
-
-LEASE_US = 24 * 3600 * 1_000_000
-"""A grant's lease; upkeep renews it at half its life."""
+from doorward.wire.grants import DevicePermit, GrantDocument, LeaseDocument, lease_until_us
+from doorward.wire.signatures import payload_of
 
 
 def grant_document(
@@ -52,22 +50,30 @@ def grant_document(
 
 
 def signed_grant(document: GrantDocument, tier: str, consent: ConsentAuthority, now_us: int) -> Grant:
-    """Return a live grant over a document, with its first lease (24 h, or until the grant ends)."""
-    lease_until_us = min(now_us + LEASE_US, document.expires_us)
-    lease = LeaseDocument(
-        grant=document.grant, version=document.version, until_us=lease_until_us, issued_us=now_us
-    )
-    return Grant(
-        id=document.grant,
-        party=document.party,
-        service_point=document.service_point,
+    """Return a live grant over a document, with its first lease: both are what the authority signed.
+
+    Raises :class:`~doorward.wire.reasons.Refused` when it does not.
+    """
+    signed = consent.sign_grant(msgspec.json.encode(document))
+    said = msgspec.json.decode(payload_of(signed), type=GrantDocument)
+    asked = LeaseDocument(
+        grant=document.grant,
         version=document.version,
+        until_us=lease_until_us(document.grant, document.expires_us, now_us),
+        issued_us=now_us,
+    )
+    lease = consent.sign_lease(msgspec.json.encode(asked))
+    return Grant(
+        id=said.grant,
+        party=said.party,
+        service_point=said.service_point,
+        version=said.version,
         state="live",
         tier=tier,
-        document=document,
-        signed=consent.sign_grant(msgspec.json.encode(document)),
-        lease_until_us=lease_until_us,
-        lease_signed=consent.sign_lease(msgspec.json.encode(lease)),
+        document=said,
+        signed=signed,
+        lease_until_us=msgspec.json.decode(payload_of(lease), type=LeaseDocument).until_us,
+        lease_signed=lease,
         changed_us=now_us,
     )
 

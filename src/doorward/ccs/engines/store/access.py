@@ -126,6 +126,25 @@ LEASES_TO_RENEW = Statement(
     "limit",
 )
 
+LIVE = Statement(
+    lambda f: (
+        select(*GRANT.columns)
+        .where(f.any_of(t.grant.c.id, "ids"), t.grant.c.state == exactly("live"))
+        .order_by(t.grant.c.id)
+    ),
+    "ids",
+)
+WITHDRAWN = Statement(
+    lambda _: (
+        select(*GRANT.columns)
+        .where(t.grant.c.state == exactly("withdrawn"), t.grant.c.sequence > number("after"))
+        .order_by(t.grant.c.sequence)
+        .limit(number("limit"))
+    ),
+    "after",
+    "limit",
+)
+
 _grant_row = GRANT.dumper()
 _gateway_row = GATEWAY.dumper()
 
@@ -158,6 +177,14 @@ class Access(Counting, Facts, Dispatching):
         """Store the new lease of grants."""
         rows = [(grant.lease_until_us, grant.lease_signed, grant.id) for grant in grants]
         await self._on.many(RENEW_LEASES, rows)
+
+    async def grants_live(self, ids: Collection[str]) -> list[Grant]:
+        """Live grants among these ids."""
+        return [GRANT.load(row) for row in await self._on.rows(LIVE, ids)]
+
+    async def withdrawn_since(self, sequence: int, limit: int) -> list[Grant]:
+        """Withdrawn grants whose last change is after ``sequence``, in that order."""
+        return [GRANT.load(row) for row in await self._on.rows(WITHDRAWN, sequence, limit)]
 
     async def leases_to_renew(self, before_us: int, limit: int) -> list[Grant]:
         """Live grants whose lease ends before ``before_us`` and before the grant itself."""
