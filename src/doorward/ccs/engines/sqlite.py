@@ -100,7 +100,8 @@ def drive(coroutine: "Coroutine[Any, Any, R]") -> R:
 class SqliteStore:
     """:class:`~doorward.ccs.ports.Store` on a file, or ``":memory:"``.
 
-    One process only: :meth:`hint` is heard by the listeners of this object.
+    One process only: :meth:`hint` is heard by the listeners of this object. ``thread`` is a database that
+    another store of this process has opened; then nothing else is looked at but ``clock``.
     """
 
     def __init__(
@@ -110,11 +111,12 @@ class SqliteStore:
         clock: Clock,
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         inline: bool = False,
+        thread: SqliteThread | None = None,
     ) -> None:
         self._clock = clock
         self._heard: list[Callable[[str, str], None]] = []
         self._pen = SqlitePen()
-        self._thread = SqliteThread(
+        self._thread = thread or SqliteThread(
             path,
             schema=migrate_sqlite,
             synchronous=synchronous,
