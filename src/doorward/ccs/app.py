@@ -42,6 +42,7 @@ from doorward.ccs.journey import Journey
 from doorward.ccs.leasing import Apart, Leasing, built_in
 from doorward.ccs.ports import AllBooks, Link, Store
 from doorward.ccs.reading import Reading
+from doorward.ccs.recording import Recording
 from doorward.ccs.rules.facts import FormatRow, Gateway, Grant, Thing
 from doorward.ccs.rules.formats import Catalogue, check_format
 from doorward.ccs.rules.identity import TokenReader
@@ -54,6 +55,7 @@ from doorward.kit.ids import uuid7
 from doorward.kit.serving import HttpServer, listen
 from doorward.wire.enrolment import LinkAddress
 from doorward.wire.reasons import Reason, Refused
+from doorward.wire.signatures import sign
 
 log = structlog.get_logger(__name__)
 
@@ -196,6 +198,7 @@ class CcsApp:
         await self.store.listen(self._heard)
         self._keep(
             self.upkeep.run,
+            self.recording.run,
             self.journey.pushing.run,
             self._watch_catalogue,
             self._watch_gateways,
@@ -274,6 +277,9 @@ class CcsApp:
             self._rng,
             shared=settings.link == "mqtt",
             leasing=self._leasing(),
+        )
+        self.recording = Recording(
+            self.journey, lambda: self.ownership, self._sign_record, self._rng, settings.keep()
         )
         self._wrong_url = _url_checker(policy)
 
@@ -384,6 +390,9 @@ class CcsApp:
 
     async def _sign(self, csr: str, gateway: str) -> tuple[str, str]:
         return self.authority.sign_gateway(csr, gateway)
+
+    def _sign_record(self, payload: bytes, typ: str) -> str:
+        return sign(payload, self.keys.record.key, self.keys.record.kid, typ)
 
     def _joined(self, gateway: Gateway) -> None:
         """A gateway enrolled here; whoever serves its partition must know it too."""

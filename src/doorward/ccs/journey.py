@@ -252,13 +252,14 @@ class Journey:
             try:
                 sent, behind, head = await self.store.write(lambda books: self._send(books, ready))
             except LeaseLost:
-                sent, behind, head = [], [], None  # the gateways are another worker's now, and so is what waits for them
+                # the gateways are another worker's now, and so is what waits for them
+                sent, behind, head = [], [], None
             for state in behind:
                 self.tell(state)
             self._publish(sent, head)
         return [None] * len(gateways)
 
-    def _publish(self, sent: Sequence[Request], head: Head | None) -> None:
+    def _publish(self, sent: Sequence[Request], head: Head | None = None) -> None:
         """After the commit only; what the broker or the socket says of it means nothing."""
         for request in sent:
             self.switchboard.dispatch(request.gateway, request.id, way_out.message_of(request), head)

@@ -287,6 +287,48 @@ class Books(FleetBooks, Protocol):
         """Drop what no rule can need any more (proofs, revoked tokens past their time); how many rows."""
         ...
 
+    # the record
+    async def heads(self) -> list[Head]:
+        """The newest link of every writer of the journal."""
+        ...
+
+    async def last_checkpoint(self) -> tuple[int, str]:
+        """Number and document of the newest checkpoint; ``(0, "")`` before the first."""
+        ...
+
+    async def add_checkpoint(self, number: int, at_us: int, document: str) -> None:
+        """Keep a checkpoint; of two that make the same one at once, the second fails."""
+        ...
+
+    async def oldest_day(self) -> int | None:
+        """The first day (since 1970) of which the journal holds rows."""
+        ...
+
+    async def rows_of_day(self, day: int) -> int:
+        """How many rows the journal holds of messages of a day."""
+        ...
+
+    async def tombstone(self, day: int) -> str:
+        """The signed tombstone of a day whose rows are being dropped, or nothing."""
+        ...
+
+    async def last_tombstone(self) -> str:
+        """The tombstone of the latest day that has one, or nothing."""
+        ...
+
+    async def add_tombstone(self, day: int, at_us: int, document: str) -> None:
+        """Say that the rows of a day are no longer kept."""
+        ...
+
+    async def drop_rows(self, day: int, limit: int) -> int:
+        """Drop a slice of a day's rows, or the day as a whole where it is a partition; how many rows went."""
+        ...
+
+    async def erase_payloads(self, after: str, before: str, limit: int) -> str:
+        """Erase what requests between two ids carried, once they are final: bodies, answers, and the salts of
+        their digests. Looks at so many; returns the last id, or nothing at the end."""
+        ...
+
     # several workers
     async def beat(self, worker: str, now_us: int, until_us: int) -> list[str]:
         """Say that ``worker`` lives until ``until_us``; return all living workers, sorted."""

@@ -38,6 +38,8 @@ _SENTENCES: MappingProxyType[Step, str] = MappingProxyType(
         Step.SETTLED: "Proof of what happened arrived later.",
         Step.REFUSED: "The attempt was refused.",
         Step.ENROLLED: "A gateway was enrolled.",
+        Step.GRANTED: "A customer gave permission, or it was changed.",
+        Step.WITHDRAWN: "A permission was withdrawn.",
         Step.RELEASED: "The device went back to the customer's own setting.",
     }
 )

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from doorward.ccs.recording import DAY_US, Keep
+from doorward.ccs.rules.fleet import KW, Caps, FleetTerms
 from doorward.ccs.terms import US, Terms
 
 PREFIX = "DOORWARD_CCS_"
@@ -111,6 +113,14 @@ class CcsSettings(BaseSettings):
     webhook_give_up_h: int = Field(72, ge=1, description="How long an undelivered webhook is tried again.")
     webhook_first_s: float = Field(5.0, gt=0, description="Wait before the first repetition of a webhook.")
 
+    checkpoint_s: float = Field(
+        60.0, gt=0, le=3_600, description="Between two signed checkpoints of the journal; none without news."
+    )
+    journal_keep_d: int = Field(1_096, ge=31, description="Days that the journal is kept.")
+    payload_keep_d: int = Field(
+        396, ge=1, description="Days that bodies and answers of requests are kept; their digests stay."
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.database and not self.database.startswith(("postgresql://", "postgres://", "sqlite://")):
@@ -147,6 +157,14 @@ class CcsSettings(BaseSettings):
     def is_shared(self) -> bool:
         """Whether several workers may share books and gateways."""
         return self.database.startswith("postgres") and self.link == "mqtt"
+
+    def keep(self) -> Keep:
+        """Return how often the record is checkpointed, and how long what is kept."""
+        return Keep(
+            checkpoint_s=self.checkpoint_s,
+            journal_us=self.journal_keep_d * DAY_US,
+            payload_us=self.payload_keep_d * DAY_US,
+        )
 
     def terms(self) -> Terms:
         """Return what the journey obeys."""

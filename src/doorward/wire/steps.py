@@ -56,6 +56,9 @@ class Step(StrEnum):
     RELEASED = "released"
     # no message's, but a gateway's own
     ENROLLED = "enrolled"
+    # a permission's
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
 
 
 class Outcome(StrEnum):
@@ -101,7 +104,9 @@ ACTOR: MappingProxyType[Step, Actor] = MappingProxyType(
         Step.PASSED_TO_CCS: Actor.GATEWAY,
         Step.RELEASED: Actor.GATEWAY,
         Step.ENROLLED: Actor.GATEWAY,
-        Step.QUARANTINE_APPROVED: Actor.UTILITY,
+        Step.GRANTED: Actor.CUSTOMER,
+        Step.WITHDRAWN: Actor.CUSTOMER,
+        Step.QUARANTINE_DECIDED: Actor.UTILITY,
         Step.CANCEL_ASKED: Actor.THIRD_PARTY,
     }
 )

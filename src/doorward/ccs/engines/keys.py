@@ -18,6 +18,7 @@ from doorward.wire.signatures import public_jwk
 
 LINK_KEY_BYTES = 32
 KID_DIGITS = 16
+RECORD_KEY = "record.key"
 
 
 class SigningKey(msgspec.Struct, frozen=True):
@@ -33,11 +34,13 @@ class SigningKey(msgspec.Struct, frozen=True):
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """``link`` is the secret behind the gateways' MAC keys; ``token`` signs access tokens, ``webhook`` webhooks."""
+    """``link`` is the secret behind the gateways' MAC keys; ``token`` signs access tokens,
+    ``webhook`` webhooks, ``record`` checkpoints of the journal."""
 
     link: bytes
     token: SigningKey
     webhook: SigningKey
+    record: SigningKey
 
 
 def load_keys(directory: Path, rng: random.Random) -> Keys:
@@ -50,6 +53,7 @@ def load_keys(directory: Path, rng: random.Random) -> Keys:
             link=_link_key(directory / "link.key", rng),
             token=_signing_key(directory / "token.key"),
             webhook=_signing_key(directory / "webhook.key"),
+            record=_signing_key(directory / RECORD_KEY),
         )
 
 

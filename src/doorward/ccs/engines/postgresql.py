@@ -158,6 +158,10 @@ class PostgresqlExecutor:
         records = await self._connection.fetch(sql.text, *sql.bind(tuple(zip(*rows, strict=True))))
         return [record[0] for record in records]
 
+    async def drop_day(self, day: int) -> None:
+        """The whole partition, if there is one."""
+        await self._connection.execute(f"DROP TABLE IF EXISTS journal_{int(day)}")
+
     async def make_room(self, days: Iterable[int]) -> None:
         """A partition for each day that has none. A day for which the default partition holds rows
         already stays there: journeys are found all the same."""

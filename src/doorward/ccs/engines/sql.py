@@ -418,6 +418,10 @@ class Executor(Protocol):
         """Run an insert; return the numbers that the database gave the rows, in their order."""
         ...
 
+    async def drop_day(self, day: int) -> None:
+        """Drop the journal's rows of a day (since 1970) as a whole, where the day is a partition."""
+        ...
+
     async def make_room(self, days: Iterable[int]) -> None:
         """See that the journal can take messages of these days (since 1970)."""
         ...

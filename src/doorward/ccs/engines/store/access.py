@@ -13,6 +13,7 @@ from doorward.ccs.engines.store.base import DAY_US
 from doorward.ccs.engines.store.catalogue import Counting
 from doorward.ccs.engines.store.dispatch import GATEWAY, Dispatching
 from doorward.ccs.engines.store.facts import GRANT, Facts, live
+from doorward.ccs.engines.store.record import Recording
 from doorward.ccs.rules.facts import Gateway, Grant, Provisioned
 
 WITHDRAWN_SHOWN_US = DAY_US
@@ -149,7 +150,7 @@ _grant_row = GRANT.dumper()
 _gateway_row = GATEWAY.dumper()
 
 
-class Access(Counting, Facts, Dispatching):
+class Access(Counting, Facts, Dispatching, Recording):
     """Grants and provisioning."""
 
     async def put_grants(self, grants: Sequence[Grant]) -> None:
@@ -167,6 +168,7 @@ class Access(Counting, Facts, Dispatching):
             for grant, at in zip(grants, numbers, strict=True)
         ]
         await self._on.many(PUT_GRANTS, rows)
+        await self.record_grants(grants, numbers)
         await self._outdate({grant.service_point for grant in grants})
 
     async def _outdate(self, service_points: Collection[str]) -> None:

@@ -4,7 +4,6 @@ from doorward.ccs.engines.store.accept import Accepting
 from doorward.ccs.engines.store.agreements import Agreements
 from doorward.ccs.engines.store.back import WayBack
 from doorward.ccs.engines.store.catalogue import Catalogue
-from doorward.ccs.engines.store.chain import Chaining
 from doorward.ccs.engines.store.fleet import Fleet
 from doorward.ccs.engines.store.people import People
 from doorward.ccs.engines.store.reading import Reading
@@ -14,6 +13,6 @@ from doorward.ccs.engines.store.workers import Workers
 
 
 class SqlBooks(
-    Accepting, Chaining, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements
+    Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements
 ):
     """:class:`~doorward.ccs.ports.AllBooks` over one transaction of any database."""
