@@ -41,6 +41,7 @@ from doorward.ccs.enrolment import Enrolling, Enrolment
 from doorward.ccs.journey import Journey
 from doorward.ccs.leasing import Apart, Leasing, built_in
 from doorward.ccs.ports import AllBooks, Link, Store
+from doorward.ccs.possession import Possession
 from doorward.ccs.reading import Reading
 from doorward.ccs.recording import Recording
 from doorward.ccs.rules.facts import FormatRow, Gateway, Grant, Thing
@@ -310,6 +311,7 @@ class CcsApp:
             listening,
             certificate=settings.tls_certificate,
             key=settings.tls_key,
+            client_ca=settings.tls_client_ca,
             trusted_proxies=settings.trusted_proxies,
             stop_wait_s_max=settings.stop_wait_s_max,
         )
@@ -320,6 +322,7 @@ class CcsApp:
     def _door_parts(self) -> Parts:
         reading = Reading(self.journey, lambda: self._catalogue)
         self.secrets = SecretHasher(self._rng.randbytes(32))
+        possession = Possession(self.store, self.clock, self._issuer)
         desk = TokenDesk(
             store=self.store,
             clock=self.clock,
@@ -331,6 +334,7 @@ class CcsApp:
             endpoint=f"{self._issuer}/oauth/token",
             reader=self.tokens,
             matches=self.secrets.matches,
+            possession=possession,
         )
         self.attempts = Attempts(self.store, self.journey.refusals, self.clock)
         return Parts(
@@ -340,6 +344,8 @@ class CcsApp:
                 self.store, self.tokens, self.notifier, self._wrong_url, self.clock, self._rng
             ),
             desk=desk,
+            possession=possession,
+            takes_certificates=self.settings.tls_client_ca is not None,
             attempts=self.attempts,
             meter=CallMeter(self.store, time.monotonic, self.settings.workers),
             issuer=self._issuer,

@@ -14,7 +14,13 @@ from doorward.wire.steps import Step
 log = structlog.get_logger(__name__)
 
 WHO = frozenset(
-    {Reason.NOT_AUTHENTICATED, Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED, Reason.PARTY_SUSPENDED}
+    {
+        Reason.NOT_AUTHENTICATED,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_REVOKED,
+        Reason.PROOF_INVALID,
+        Reason.PARTY_SUSPENDED,
+    }
 )
 """Refusals of somebody who did not prove to be welcome."""
 WHAT = frozenset({Reason.SCOPE_MISSING, Reason.NOT_FOUND, Reason.DEVICE_UNKNOWN})

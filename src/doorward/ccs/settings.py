@@ -38,6 +38,11 @@ class CcsSettings(BaseSettings):
         None, description="Certificate chain (PEM) of the API; with the key, the API speaks HTTPS."
     )
     tls_key: Path | None = Field(None, description="Private key (PEM) of the API's certificate.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities (PEM) of the certificates that third parties may show to the API: tokens can "
+        "be bound to them.",
+    )
     public_url: str = Field(
         "", description="How third parties reach the API; the issuer of tokens. Empty: made of host and port."
     )
@@ -139,6 +144,8 @@ class CcsSettings(BaseSettings):
             raise ValueError("consent_url and consent_credentials go together")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca: third parties show certificates over TLS; set tls_certificate")
         return self
 
     @classmethod

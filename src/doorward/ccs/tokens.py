@@ -1,7 +1,9 @@
 """The token desk: which third party proves itself by what, and the access tokens that it is given for it.
 
 Client credentials only (RFC 6749 §4.4). A party proves itself by its own profile: ``secret`` (sandbox) by
-basic or in the body, ``private_key_jwt`` (RFC 7523) otherwise; never by the other party's way.
+basic or in the body, ``private_key_jwt`` (RFC 7523) otherwise; never by the other party's way. A token is
+bound to the key of a DPoP proof that comes with the ask (RFC 9449), or to the certificate of the connection
+(RFC 8705), where the party's profile says so.
 """
 
 import random
@@ -9,6 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,8 +20,10 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 
 from doorward.ccs.ports import AllBooks, Store
+from doorward.ccs.possession import Possession
 from doorward.ccs.rules.facts import Credential, Party
-from doorward.ccs.rules.identity import Claims, TokenReader, write_token
+from doorward.ccs.rules.identity import Claims, Confirmation, TokenReader, write_token
+from doorward.ccs.rules.possession import certificate_thumbprint
 from doorward.kit.clock import Clock
 from doorward.kit.ids import uuid7
 from doorward.wire.reasons import Reason, Refused
@@ -45,6 +50,7 @@ OAuthError = Literal[
     "unauthorized_client",
     "unsupported_grant_type",
     "invalid_scope",
+    "invalid_dpop_proof",
     "temporarily_unavailable",
 ]
 
@@ -64,12 +70,17 @@ class OAuthRefused(Exception):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client presents: its id, and one of a secret and an assertion; ``source`` is its address."""
+    """What a client presents: its id, and one of a secret and an assertion; ``source`` is its address.
+
+    ``proof`` is of the DPoP key, ``certificate`` of the TLS connection (DER), that its token is to be bound to.
+    """
 
     client: str
     secret: str = ""
     assertion: str = ""
     source: str = ""
+    proof: str = ""
+    certificate: bytes = b""
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +89,7 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     expires_in_s: int
     scope: str
+    kind: Literal["Bearer", "DPoP"] = "Bearer"
 
 
 class Failures:
@@ -126,6 +138,7 @@ class TokenDesk:
         endpoint: str,
         reader: TokenReader,
         matches: Matches,
+        possession: Possession,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -135,6 +148,8 @@ class TokenDesk:
         self._issuer = issuer
         self._audience = audience
         self._aimed_at = {endpoint, issuer}
+        self._possession = possession
+        self._path = urlsplit(endpoint).path.removeprefix(urlsplit(issuer).path)
         self._reader = reader
         self._matches = matches
         self._failures = Failures()
@@ -145,6 +160,7 @@ class TokenDesk:
         wanted = scope.split() or party.scopes
         if not set(wanted) <= set(party.scopes):
             raise OAuthRefused("invalid_scope", f"you may have: {' '.join(party.scopes)}", party=party.id)
+        bound = await self._bound(party, attempt)
         now_us = self._clock.now_us()
         claims = Claims(
             iss=self._issuer,
@@ -156,10 +172,29 @@ class TokenDesk:
             jti=uuid7(now_us, self._rng),
             client_id=party.id,
             scope=" ".join(wanted),
+            cnf=bound,
         )
         return Issued(
-            token=write_token(claims, self._key, self._kid), expires_in_s=party.token_s, scope=claims.scope
+            token=write_token(claims, self._key, self._kid),
+            expires_in_s=party.token_s,
+            scope=claims.scope,
+            kind="DPoP" if bound is not None and bound.jkt else "Bearer",
         )
+
+    async def _bound(self, party: Party, attempt: Attempt) -> Confirmation | None:
+        """Return what the token will be bound to: what the profile asks for, or the key that is offered."""
+        if party.token_binding == "certificate":
+            if not attempt.certificate:
+                raise OAuthRefused(
+                    "invalid_request", "your tokens are bound to a TLS certificate; show it", party=party.id
+                )
+            return Confirmation(x5t=certificate_thumbprint(attempt.certificate))
+        if not attempt.proof and party.token_binding != "dpop":
+            return None
+        try:
+            return Confirmation(jkt=await self._possession.key_of(attempt.proof, self._path))
+        except Refused as refusal:
+            raise OAuthRefused("invalid_dpop_proof", refusal.detail, party=party.id) from None
 
     async def revoke(self, attempt: Attempt, token: str) -> None:
         """Revoke a token of the client's own; any other text is ignored (RFC 7009 §2.2)."""

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -10,7 +10,7 @@ import msgspec
 
 from doorward.client.ask import WAIT_S_MAX, Ask, us_of
 from doorward.client.errors import DoorwardError, Unreachable, error_of, problem_of
-from doorward.client.keys import Proof, SigningKey
+from doorward.client.keys import Proof, SigningKey, TokenKey
 from doorward.client.records import (
     Device,
     Event,
@@ -49,6 +49,10 @@ SIGNED_S = 3600
 TRY_AGAIN = frozenset({429, 502, 503, 504})
 
 
+Shows = Callable[[str, str, str], dict[str, str]]
+"""(method, URL, token) → the headers that show the token."""
+
+
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One call of the API, and what its answer is."""
 
@@ -81,6 +85,7 @@ class Core:
         proof: Proof,
         *,
         scopes: Sequence[str],
+        token_key: TokenKey | None,
         command_key: SigningKey | None,
         clock: Clock,
         rng: random.Random,
@@ -89,6 +94,7 @@ class Core:
         self._client = client_id
         self._proof = proof
         self._scopes = " ".join(scopes)
+        self._token_key = token_key
         self._command_key = command_key
         self._clock = clock
         self._rng = rng
@@ -114,7 +120,8 @@ class Core:
             now_us = self._clock.now_us()
             more = self._proof.form(url, now_us, uuid7(now_us, self._rng))
             body = urlencode(form | more).encode()
-            request = HttpRequest(method="POST", url=url, headers=headers | self._proof.headers(), body=body)
+            shown = headers | self._proof.headers() | self._possession("POST", url, "")
+            request = HttpRequest(method="POST", url=url, headers=shown, body=body)
             answer = yield Send(request)
             pause_s = self._pause_s(answer, attempt)
             if pause_s is None:
@@ -131,6 +138,17 @@ class Core:
         if not self._token or self._clock.now_us() >= self._renew_us:
             yield Renew(self._token)
         return self._token
+
+    def shows(self, method: str, url: str, token: str) -> dict[str, str]:
+        """Return the headers that show a token; a proof that goes with it is good for one call."""
+        scheme = "Bearer" if self._token_key is None else "DPoP"
+        return {"Authorization": f"{scheme} {token}"} | self._possession(method, url, token)
+
+    def _possession(self, method: str, url: str, token: str) -> dict[str, str]:
+        if self._token_key is None:
+            return {}
+        now_us = self._clock.now_us()
+        return {"DPoP": self._token_key.proof(method, url, token, now_us, uuid7(now_us, self._rng))}
 
     # --- calls ----------------------------------------------------------------------------------------
 
@@ -152,7 +170,8 @@ class Core:
             attempt += 1
 
     def _request(self, call: Call[Any], token: str) -> HttpRequest:
-        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
+        url = f"{self._base}{call.path}"
+        headers = {"Accept": "application/json"} | self.shows(call.method, url, token)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         if call.key:
@@ -162,7 +181,7 @@ class Core:
         query = f"?{urlencode(call.params)}" if call.params else ""
         return HttpRequest(
             method=call.method,
-            url=f"{self._base}{call.path}{query}",
+            url=f"{url}{query}",
             headers=headers,
             body=call.body,
             wait_s=call.wait_s,
@@ -298,14 +317,17 @@ class Core:
 
     def feed(self, after: str | None, kinds: Sequence[str]) -> "Feed":
         """Return the state of a stream of events, from after a cursor (``None``: from now on)."""
-        return Feed(self._base, after, kinds, self._rng)
+        return Feed(self._base, after, kinds, self._rng, self.shows)
 
 
 class Feed:
     """A stream of events that outlives its connections: it goes on after the last event that was taken."""
 
-    def __init__(self, base: str, after: str | None, kinds: Sequence[str], rng: random.Random) -> None:
+    def __init__(
+        self, base: str, after: str | None, kinds: Sequence[str], rng: random.Random, shows: Shows
+    ) -> None:
         self._base = base
+        self._shows = shows
         self._after = after
         self._kinds = kinds
         self._rng = rng
@@ -315,14 +337,15 @@ class Feed:
 
     def request(self, token: str) -> HttpRequest:
         """Return the request that opens the stream where we are."""
-        headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
+        place = f"{self._base}/v1/events/stream"
+        headers = {"Accept": "text/event-stream"} | self._shows("GET", place, token)
         if self._after:
             headers["Last-Event-ID"] = self._after
         asked = [("kind", kind) for kind in self._kinds]
         if self._after == "":
             asked.append(("after", ""))  # from the beginning; without it, from now on
         query = urlencode(asked)
-        url = f"{self._base}/v1/events/stream" + (f"?{query}" if query else "")
+        url = place + (f"?{query}" if query else "")
         return HttpRequest(method="GET", url=url, headers=headers)
 
     def take(self, kind: str, cursor: str, data: str) -> Event | None:

@@ -83,7 +83,7 @@ class WebhookRefused(DoorwardError):
 _FAMILIES: dict[str, type[DoorwardError]] = {
     reason: family
     for family, reasons in {
-        NotAuthenticated: ("not-authenticated", "token-expired", "token-revoked"),
+        NotAuthenticated: ("not-authenticated", "token-expired", "token-revoked", "proof-invalid"),
         NotPermitted: (
             "scope-missing",
             "party-suspended",

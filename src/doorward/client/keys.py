@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -9,7 +10,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from doorward.wire.signatures import sign, unb64url
+from doorward.wire.signatures import b64url, public_jwk, sign, unb64url
 
 US = 1_000_000
 ASSERTION_S = 60
@@ -85,6 +86,31 @@ class Assertion(msgspec.Struct, frozen=True):
 
 
 Proof = Secret | Assertion
+
+
+class TokenKey(msgspec.Struct, frozen=True):
+    """The key that access tokens are bound to (DPoP, RFC 9449)."""
+
+    key: Ed25519PrivateKey
+
+    def proof(self, method: str, url: str, token: str, now_us: int, once: str) -> str:
+        """Return the proof for one call; ``once`` is its id. ``token`` is empty where a token is asked for."""
+        header = {"typ": "dpop+jwt", "alg": "Ed25519", "jwk": public_jwk(self.key.public_key())}
+        claims: dict[str, Any] = {
+            "jti": once,
+            "htm": method,
+            "htu": url.partition("?")[0],
+            "iat": now_us // US,
+        }
+        if token:
+            claims["ath"] = b64url(sha256(token.encode()).digest())
+        signed = f"{b64url(msgspec.json.encode(header))}.{b64url(msgspec.json.encode(claims))}"
+        return f"{signed}.{b64url(self.key.sign(signed.encode()))}"
+
+
+def fresh_key() -> TokenKey:
+    """Return a new key: it lives as long as the client, and so do the tokens that are bound to it."""
+    return TokenKey(Ed25519PrivateKey.generate())
 
 
 def proof_of(client: str, secret: str | None, private_key: PrivateKey | None, key_id: str) -> Proof:

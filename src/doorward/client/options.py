@@ -8,7 +8,7 @@ import httpx2
 
 from doorward.client.core import Core
 from doorward.client.defaults import real_clock, real_dice
-from doorward.client.keys import PrivateKey, proof_of, signing_key
+from doorward.client.keys import PrivateKey, fresh_key, proof_of, signing_key
 from doorward.client.talk import HttpRequest
 from doorward.kit.clock import Clock
 
@@ -31,6 +31,8 @@ def core_of(
     scopes: Sequence[str],
     clock: Clock | None,
     rng: random.Random | None,
+    *,
+    dpop: bool,
 ) -> Core:
     """Return the core of a client; raise ``ValueError`` for options that do not go together."""
     return Core(
@@ -38,19 +40,27 @@ def core_of(
         client_id,
         proof_of(client_id, client_secret, private_key, key_id),
         scopes=scopes,
+        token_key=fresh_key() if dpop else None,
         command_key=signing_key(command_key, command_key_id) if command_key is not None else None,
         clock=clock or real_clock(),
         rng=rng or real_dice(),
     )
 
 
-def trust(ca: str | None) -> ssl.SSLContext:
-    """Return TLS settings: the system's authorities, or only those in ``ca`` (a path or PEM text)."""
+def trust(ca: str | None, certificate: tuple[str, str] | None = None) -> ssl.SSLContext:
+    """Return TLS settings: the system's authorities, or only those in ``ca`` (a path or PEM text).
+
+    ``certificate`` is ours to show: the paths of its chain and of its key, in PEM.
+    """
     if ca is None:
-        return ssl.create_default_context()
-    if "-----BEGIN" in ca:
-        return ssl.create_default_context(cadata=ca)
-    return ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context()
+    elif "-----BEGIN" in ca:
+        context = ssl.create_default_context(cadata=ca)
+    else:
+        context = ssl.create_default_context(cafile=ca)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    return context
 
 
 def timeout_of(request: HttpRequest) -> httpx2.Timeout:

@@ -39,8 +39,10 @@ class Client:
     """A third party's connection to a CCS. Safe to share between threads; close it, or use ``with``.
 
     Prove who you are with ``client_secret``, or with ``private_key`` (Ed25519; ``key_id`` is its name at
-    the utility). ``command_key`` signs controls end to end. ``ca`` is a PEM file or text to trust instead
-    of the system's authorities. All methods raise :class:`~doorward.client.errors.DoorwardError`.
+    the utility). ``command_key`` signs controls end to end. ``dpop`` binds tokens to a key that is made
+    here (RFC 9449), ``certificate`` (paths of chain and key, PEM) is what TLS shows (RFC 8705). ``ca`` is
+    a PEM file or text to trust instead of the system's authorities. All methods raise
+    :class:`~doorward.client.errors.DoorwardError`.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Client:
         command_key: PrivateKey | None = None,
         command_key_id: str = "",
         ca: str | None = None,
+        dpop: bool = False,
+        certificate: tuple[str, str] | None = None,
         scopes: Sequence[str] = SCOPES,
         clock: Clock | None = None,
         rng: random.Random | None = None,
@@ -70,8 +74,9 @@ class Client:
             scopes,
             clock,
             rng,
+            dpop=dpop,
         )
-        self._http = httpx2.Client(verify=trust(ca), follow_redirects=False)
+        self._http = httpx2.Client(verify=trust(ca, certificate), follow_redirects=False)
         self._renewing = threading.Lock()
         self._sleep = sleep
 

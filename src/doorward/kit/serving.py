@@ -20,6 +20,8 @@ HEAD_WAIT_S_MAX = 10.0
 KEEP_ALIVE_S = 60
 CONNECTIONS_MAX = 20_000
 BACKLOG = 2_048
+CERTIFICATE = "doorward.certificate"
+"""Where an application finds the DER of the client's certificate in the scope of its call."""
 
 
 class HeadBounded(HttpToolsProtocol):
@@ -28,10 +30,13 @@ class HeadBounded(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _certificate = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection: its first head is due."""
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self._certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
         self._timer = self.loop.call_later(HEAD_WAIT_S_MAX, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,6 +59,8 @@ class HeadBounded(HttpToolsProtocol):
         """The head is here."""
         self._in_head = False
         self._forget_timer()
+        if self._certificate:
+            self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -79,7 +86,10 @@ class _Quiet(uvicorn.Server):
 
 
 class HttpServer:
-    """One ASGI application on one listening socket."""
+    """One ASGI application on one listening socket.
+
+    ``client_ca`` (PEM): clients are asked for a certificate of these authorities; none is as good as that.
+    """
 
     def __init__(
         self,
@@ -88,6 +98,7 @@ class HttpServer:
         *,
         certificate: Path | None = None,
         key: Path | None = None,
+        client_ca: Path | None = None,
         trusted_proxies: str = "",
         stop_wait_s_max: float = 20.0,
     ) -> None:
@@ -107,6 +118,8 @@ class HttpServer:
             backlog=BACKLOG,
             ssl_certfile=certificate,
             ssl_keyfile=key,
+            ssl_ca_certs=client_ca,
+            ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_OPTIONAL,
         )
         config.load()
         if config.ssl is not None:

@@ -18,7 +18,14 @@ TOKENS_CACHED_MAX = 20_000
 US = 1_000_000
 
 
-class Claims(msgspec.Struct, frozen=True, kw_only=True):
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"x5t": "x5t#S256"}):
+    """What a token is bound to: the thumbprint of a DPoP key (``jkt``), or of a TLS certificate (``x5t``)."""
+
+    jkt: str = ""
+    x5t: str = ""
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Claims of an access token. Times in seconds, as RFC 7519 has them."""
 
     iss: str
@@ -29,6 +36,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     jti: str
     client_id: str
     scope: str = ""
+    cnf: Confirmation | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -83,7 +91,8 @@ def authenticate(
 ) -> Caller:
     """Return the caller that live claims stand for (S1.02, S1.12).
 
-    Raises ``token-expired``, ``token-revoked``, ``party-suspended`` or ``not-authenticated``.
+    Raises ``token-expired``, ``token-revoked``, ``party-suspended``, ``proof-invalid`` or
+    ``not-authenticated``.
     """
     if now_us >= claims.exp * US:
         raise Refused(Reason.TOKEN_EXPIRED)
@@ -94,7 +103,17 @@ def authenticate(
         raise Refused(Reason.TOKEN_REVOKED)
     if party.state != "active":
         raise Refused(Reason.PARTY_SUSPENDED)
+    _require_bound(party, claims.cnf)
     return Caller(party, frozenset(claims.scope.split()) & frozenset(party.scopes))
+
+
+def _require_bound(party: Party, bound: Confirmation | None) -> None:
+    """Raise ``proof-invalid`` for a token that is not bound as its party's profile says."""
+    held = bound or Confirmation()
+    if party.token_binding == "dpop" and not held.jkt:
+        raise Refused(Reason.PROOF_INVALID, "this third party's tokens must be bound to a DPoP key")
+    if party.token_binding == "certificate" and not held.x5t:
+        raise Refused(Reason.PROOF_INVALID, "this third party's tokens must be bound to a TLS certificate")
 
 
 def require_scope(caller: Caller, scope: str) -> None:

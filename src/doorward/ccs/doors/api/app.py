@@ -37,10 +37,12 @@ from doorward.ccs.doors.site import Site
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import CommitUnsure, LeaseLost, StoreUnavailable
+from doorward.ccs.possession import Possession
 from doorward.ccs.reading import Reading
 from doorward.ccs.tokens import TokenDesk
 from doorward.kit.gather import Overloaded
 from doorward.kit.ids import uuid7
+from doorward.kit.serving import CERTIFICATE
 from doorward.wire.reasons import Reason, Refused
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,7 @@ class Parts:
     reading: Reading
     endpoints: Endpoints
     desk: TokenDesk
+    possession: Possession
     attempts: Attempts
     meter: CallMeter
     issuer: str
@@ -65,6 +68,8 @@ class Parts:
     ready: Callable[[], Awaitable[str]]
     site: Site
     shared: bool = False
+    takes_certificates: bool = False
+    """Whether TLS asks third parties for a certificate."""
 
 
 class Door:
@@ -109,6 +114,7 @@ class Door:
             headers=dict(scope["headers"]),
             query=scope["query_string"],
             receive=receive,
+            certificate=scope.get(CERTIFICATE, b""),
         )
 
     async def _serve(self, call: Call, scope: Scope, receive: Receive, sent: "_Sent") -> None:
@@ -120,7 +126,7 @@ class Door:
             scope["doorward.call"] = call
             await self._rest(scope, receive, sent.with_id)
             return
-        token, party = await self._caller(call)
+        token, party = await self._caller(call, method, scope["raw_path"].decode("latin-1"))
         if path == STREAM and method == "GET":
             await self._streams.serve(call, token, party, sent.send)
             return
@@ -133,16 +139,18 @@ class Door:
             scope["doorward.call"] = call
             await self._rest(scope, receive, sent.with_id)
 
-    async def _caller(self, call: Call) -> tuple[str, str]:
-        """Return the token, and whom it names by its signature, within their rate.
+    async def _caller(self, call: Call, method: str, path: str) -> tuple[str, str]:
+        """Return the token, and whom it names by its signature, within their rate, with its key if it has one.
 
         All else about them is asked in a transaction.
         """
         self._parts.meter.require_source(call.source)
-        token = call.bearer()
-        party = self._journey.tokens.read(token).sub
-        await self._parts.meter.require(party)
-        return token, party
+        shown = call.shown(method, path)
+        claims = self._journey.tokens.read(shown.token)
+        await self._parts.meter.require(claims.sub)
+        if claims.cnf is not None or shown.scheme != "bearer":
+            await self._parts.possession.require(claims, shown)
+        return shown.token, claims.sub
 
     async def _request(self, call: Call, token: str, method: str, rest: str) -> Answer | None:
         """Serve the hot ways; ``None`` for what FastAPI serves."""
@@ -215,7 +223,13 @@ def build_rest(parts: Parts) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="Doorward", version=__version__)
     app.include_router(
         oauth_router(
-            parts.desk, parts.attempts, parts.meter, parts.issuer, parts.token_keys, parts.webhook_keys
+            parts.desk,
+            parts.attempts,
+            parts.meter,
+            parts.issuer,
+            parts.token_keys,
+            parts.webhook_keys,
+            takes_certificates=parts.takes_certificates,
         )
     )
     app.include_router(catalogue_router(parts.reading))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from doorward.ccs.doors.problem import Headers, problem_headers, problem_of
+from doorward.ccs.rules.possession import Shown
 from doorward.wire.reasons import Reason, Refused
 
 Scope = MutableMapping[str, Any]
@@ -16,6 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_BYTES_MAX = 1024 * 1024
 BODY_WAIT_S_MAX = 15.0
+SCHEMES = (b"bearer", b"dpop")
 JSON: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
 _encode = msgspec.json.Encoder().encode
@@ -34,7 +36,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A call: ``id`` is new, ``source`` the address that it came from."""
+    """A call: ``id`` is new, ``source`` the address that it came from.
+
+    ``certificate`` is the DER of the TLS client's certificate, empty without one.
+    """
 
     id: str
     received_us: int
@@ -42,6 +47,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[bytes, bytes]
     query: bytes
     receive: Receive
+    certificate: bytes = b""
 
     def header(self, name: bytes) -> str:
         """Return a header, ``""`` when it is not there."""
@@ -50,6 +56,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def bearer(self) -> str:
         """Return the access token; raise ``not-authenticated``."""
         return bearer_of(self.headers.get(b"authorization", b""))
+
+    def shown(self, method: str, path: str) -> Shown:
+        """Return the token with all that goes with it; raise ``not-authenticated``."""
+        return Shown(
+            scheme=self.header(b"authorization").partition(" ")[0].lower(),
+            token=self.bearer(),
+            proof=self.header(b"dpop"),
+            certificate=self.certificate,
+            method=method,
+            path=path,
+        )
 
     async def json(self, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         """Return the body of a call that says that it is JSON."""
@@ -71,10 +88,11 @@ class Unsupported(Refused):
 
 
 def bearer_of(header: bytes) -> str:
-    """Return the token of an ``Authorization`` header; raise ``not-authenticated``."""
-    if header[:7].lower() != b"bearer ":
+    """Return the token of an ``Authorization`` header (Bearer or DPoP); raise ``not-authenticated``."""
+    scheme, _, token = header.partition(b" ")
+    if scheme.lower() not in SCHEMES:
         raise Refused(Reason.NOT_AUTHENTICATED, "send an access token: Authorization: Bearer …")
-    return header[7:].decode("latin-1").strip()
+    return token.decode("latin-1").strip()
 
 
 async def read_body(declared: bytes, receive: Receive, bytes_max: int) -> bytes:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from doorward.ccs.attempts import Attempts
 from doorward.ccs.doors.api.call import Call
 from doorward.ccs.doors.api.meter import CallMeter
+from doorward.ccs.rules.possession import PROOF_ALGORITHMS
 from doorward.ccs.tokens import ALGORITHMS, Attempt, Issued, OAuthRefused, TokenDesk, as_refusal
 
 FORM_BYTES_MAX = 16 * 1024
@@ -78,8 +79,13 @@ def oauth_router(
     issuer: str,
     keys: dict[str, dict[str, str]],
     webhook_keys: dict[str, dict[str, str]],
+    *,
+    takes_certificates: bool,
 ) -> APIRouter:
-    """Return the routes. ``keys`` sign access tokens, ``webhook_keys`` webhooks (``kid`` → public JWK)."""
+    """Return the routes. ``keys`` sign access tokens, ``webhook_keys`` webhooks (``kid`` → public JWK).
+
+    ``takes_certificates``: whether tokens can be bound to the certificate of the TLS connection.
+    """
     router = APIRouter(tags=["authentication"], default_response_class=Response)
 
     @router.post(
@@ -120,7 +126,7 @@ def oauth_router(
     @router.get("/.well-known/oauth-authorization-server")
     async def metadata() -> Response:
         """Describe the authorization server (RFC 8414)."""
-        return _public(_metadata(issuer))
+        return _public(_metadata(issuer, takes_certificates))
 
     @router.get("/.well-known/jwks.json")
     async def token_keys() -> Response:
@@ -203,7 +209,15 @@ def attempt_of(request: Request, form: Form, source: str) -> Attempt:
         raise OAuthRefused(
             "invalid_client", "client authentication failed", why="no such client id or secret"
         )
-    return Attempt(client=client, secret=secret, assertion=assertion, source=source)
+    call: Call = request.scope["doorward.call"]
+    return Attempt(
+        client=client,
+        secret=secret,
+        assertion=assertion,
+        source=source,
+        proof=call.header(b"dpop"),
+        certificate=call.certificate,
+    )
 
 
 def _basic(header: str) -> tuple[str, str] | None:
@@ -220,7 +234,7 @@ def _basic(header: str) -> tuple[str, str] | None:
 def _issued(issued: Issued) -> Response:
     view = {
         "access_token": issued.token,
-        "token_type": "Bearer",
+        "token_type": issued.kind,
         "expires_in": issued.expires_in_s,
         "scope": issued.scope,
     }
@@ -239,7 +253,7 @@ def _refused(refused: OAuthRefused) -> Response:
     return Response(_encode(view), status, media_type="application/json", headers=headers)
 
 
-def _metadata(issuer: str) -> dict[str, object]:
+def _metadata(issuer: str, takes_certificates: bool) -> dict[str, object]:
     return {
         "issuer": issuer,
         "token_endpoint": f"{issuer}/oauth/token",
@@ -250,6 +264,8 @@ def _metadata(issuer: str) -> dict[str, object]:
         "scopes_supported": ["monitor", "control"],
         "token_endpoint_auth_methods_supported": METHODS,
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
+        "tls_client_certificate_bound_access_tokens": takes_certificates,
         "revocation_endpoint_auth_methods_supported": METHODS,
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "service_documentation": f"{issuer}/docs",

@@ -296,7 +296,7 @@ class Token(Shape, kw_only=True):
     """An access token."""
 
     access_token: str
-    token_type: Literal["Bearer"]
+    token_type: Literal["Bearer", "DPoP"]
     expires_in: int
     scope: str
 

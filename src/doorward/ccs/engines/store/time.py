@@ -58,9 +58,13 @@ class Time(Part):
         """Final requests with no answer whose ``final_us`` is before ``before_us``, locked."""
         return [REQUEST.load(row) for row in await self._on.rows(UNDELIVERED, before_us, limit)]
 
+    async def prune_proofs(self, now_us: int) -> int:
+        """Forget one-time ids that nobody could use any more; how many."""
+        return await self._on.do(PRUNE_PROOFS, now_us)
+
     async def prune(self, now_us: int) -> int:
         """Drop what no rule can need any more, and see that the journal has room for the days to come."""
-        gone = await self._on.do(PRUNE_TOKENS, now_us) + await self._on.do(PRUNE_PROOFS, now_us)
+        gone = await self._on.do(PRUNE_TOKENS, now_us) + await self.prune_proofs(now_us)
         gone += await self._on.do(PRUNE_WORKERS, now_us - DAY_US)
         today = now_us // DAY_US
         await self._on.make_room(range(today, today + PARTITIONS_AHEAD_DAYS + 1))
