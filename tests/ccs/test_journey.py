@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from doorward.ccs import switchboard
 from doorward.ccs.rules.facts import Endpoint, Party
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
@@ -486,6 +487,17 @@ async def test_of_a_burst_the_most_urgent_take_the_room_that_there_is(town: Town
         if isinstance(verdict, Accepted) and wish == "high"
     }
     assert sent == high
+
+
+async def test_what_was_lost_on_the_way_does_not_keep_the_room_for_ever(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.journey.switchboard._in_flight_max = 2
+    monkeypatch.setattr(switchboard, "IN_FLIGHT_S_MAX", 0.0)
+    for _ in range(3):  # and nothing comes back of any
+        verdict = await town.ask(READ)
+        assert isinstance(verdict, Accepted)
+        assert verdict.request.state == State.SENT
 
 
 async def test_a_gateway_that_is_slow_to_confirm_is_not_told_the_same_again_and_again(town: Town) -> None:

@@ -20,6 +20,9 @@ REPLAY_WINDOW = 1024
 
 TELL_AGAIN_US = 15_000_000
 """A gateway that has not confirmed its desired state is told again after this; it may be busy applying it."""
+IN_FLIGHT_S_MAX = 10.0
+"""A request that had no receipt for so long takes no more room: its frame is lost, or the gateway could not
+store it, and whatever has to be sent again needs the room."""
 ACK_WAIT_S = 1.0
 """How long an acknowledgement waits for a command to go with; a gateway repeats nothing for three seconds."""
 
@@ -31,7 +34,8 @@ class _Line:
     key: bytes
     counter: int = 0
     waiting: list[Down] = field(default_factory=list)
-    in_flight: set[str] = field(default_factory=set)
+    in_flight: dict[str, float] = field(default_factory=dict)
+    """Request → until when it takes room (the loop's time)."""
     greeted: bool = False
     heads: dict[int, Head] = field(default_factory=dict)
     """By writer, the newest links of the journal that record what waits here."""
@@ -114,7 +118,12 @@ class Switchboard:
         found = {}
         for gateway in gateways:
             line = self._lines.get(gateway)
-            if line is not None and line.greeted and len(line.in_flight) < self._in_flight_max:
+            if line is None or not line.greeted:
+                continue
+            if len(line.in_flight) >= self._in_flight_max:
+                now_s = asyncio.get_running_loop().time()
+                line.in_flight = {id: until_s for id, until_s in line.in_flight.items() if until_s > now_s}
+            if len(line.in_flight) < self._in_flight_max:
                 found[gateway] = self._in_flight_max - len(line.in_flight)
         return found
 
@@ -140,14 +149,14 @@ class Switchboard:
         if line is None or request not in line.in_flight:
             return False
         was_full = len(line.in_flight) >= self._in_flight_max
-        line.in_flight.discard(request)
+        del line.in_flight[request]
         return was_full
 
     def dispatch(self, gateway: str, request: str, message: Down, head: Head | None = None) -> None:
         """Send a request, with the link that records it; it counts as in flight until :meth:`took`."""
         line = self._lines.get(gateway)
         if line is not None:
-            line.in_flight.add(request)
+            line.in_flight[request] = asyncio.get_running_loop().time() + IN_FLIGHT_S_MAX
             line.covered(head)
             self.post(gateway, message)
 

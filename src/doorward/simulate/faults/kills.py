@@ -19,7 +19,7 @@ def kills(stage: Stage, report: Report) -> None:
             kill_one(running, report)
         running.wait(1.0, 2.0)
         running.end()
-        report.figures["s until all devices answer"] = round(running.works_again(), 1)
+        report.figures["s until all gateways answer"] = round(running.works_again(), 1)
         report.verdict = running.verdict()
 
 
@@ -70,7 +70,7 @@ def database_restarted(stage: Stage, report: Report) -> None:
             running.pause_database(running.rng.uniform(1.0, 5.0))
             report.did["database stood still"] += 1
         running.end()
-        report.figures["s until all devices answer"] = round(running.works_again(), 1)
+        report.figures["s until all gateways answer"] = round(running.works_again(), 1)
         report.verdict = running.verdict()
 
 

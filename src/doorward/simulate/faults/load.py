@@ -4,12 +4,18 @@ One thread per device. Each request has a key of its own; whoever gets no answer
 key, as a careful third party does, or leaves it, as a careless one does.
 """
 
+import base64
+import http.client
+import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import urllib.error
+import urllib.request
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 from doorward.client import Client, DoorwardError
 from doorward.client.errors import Unreachable
@@ -19,6 +25,9 @@ WATTS_MIN = 300
 WATTS_MAX = 1_499
 """What a simulated pool pump can be limited to."""
 AGAIN_MAX = 6
+PROBE_PAUSE_S = 0.05
+PROBE_WAIT_S_MAX = 30.0
+PROBE_DEADLINE_S = 20.0
 PASSING = ("system-failure", "congestion", "")
 """Reasons that say nothing about the request: it may have been accepted, or may be later."""
 
@@ -97,7 +106,75 @@ class Trader:
         return True
 
 
-def all_told(traders: Sequence[Trader]) -> Iterator[Told]:
-    """The lists of all, as one."""
-    for trader in traders:
-        yield from trader.told
+class Prober:
+    """Makes single calls, without an SDK that tries again, and counts how each was answered.
+
+    ``answers`` has HTTP statuses; 0 is no answer at all. What it asks is on its list like everybody's.
+    """
+
+    def __init__(self, url: str, party: str, secret: str, device: str) -> None:
+        self._url = url
+        self._credentials = f"{party}:{secret}"
+        self._token = ""
+        self._device = device
+        self.told: list[Told] = []
+        self.answers: Counter[int] = Counter()
+
+    def count(self, status: int) -> int:
+        """How many calls were answered so; makes one more."""
+        self.ask()
+        return self.answers[status]
+
+    def go_on(self, seconds: float) -> None:
+        """Make calls for a while."""
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self.ask()
+            time.sleep(PROBE_PAUSE_S)
+
+    def ask(self) -> int:
+        """Ask once; return the status."""
+        watts = WATTS_MAX - len(self.told)
+        told = Told(key=f"probe-{watts}", power=(self._device, watts))
+        body = {
+            "operation": "limit",
+            "device": self._device,
+            "body": {"watts": watts},
+            "cause": "test",
+            "deadline": (datetime.now(UTC) + timedelta(seconds=PROBE_DEADLINE_S)).isoformat(),
+        }
+        if not self._token and not self._sign_in():
+            return 0
+        headers = {"Authorization": f"Bearer {self._token}", "Idempotency-Key": told.key}
+        status, answer = self._call("/v1/requests", json.dumps(body).encode(), headers)
+        self.told.append(told)
+        self.answers[status] += 1
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._token = ""
+        if status in (HTTPStatus.ACCEPTED, HTTPStatus.OK):
+            told.id = answer["id"]
+        elif HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            told.refused = answer.get("reason", str(status))
+        return status
+
+    def _sign_in(self) -> bool:
+        basic = base64.b64encode(self._credentials.encode()).decode()
+        form = b"grant_type=client_credentials&scope=monitor+control"
+        status, answer = self._call("/oauth/token", form, {"Authorization": f"Basic {basic}"})
+        self._token = answer.get("access_token", "")
+        if not self._token:
+            self.answers[status] += 1
+        return bool(self._token)
+
+    def _call(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+        kind = "application/json" if body.startswith(b"{") else "application/x-www-form-urlencoded"
+        request = urllib.request.Request(  # noqa: S310
+            self._url + path, body, {"Content-Type": kind, **headers}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_WAIT_S_MAX) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+        except (OSError, http.client.HTTPException):
+            return 0, {}

@@ -13,7 +13,7 @@ from doorward.client import Client
 from doorward.simulate.bench.processes import family
 from doorward.simulate.faults.judge import FINAL, Verdict, judge
 from doorward.simulate.faults.ledgers import gather, read_books, read_gateway
-from doorward.simulate.faults.load import Trader, all_told
+from doorward.simulate.faults.load import Prober, Trader
 from doorward.simulate.local_utility import EMBEDDED, LocalUtility
 from doorward.simulate.neighbourhood_plan import Company, Equipment, Home, Plan
 from doorward.simulate.services import workplace
@@ -63,6 +63,7 @@ class Scene:
         self.rng = rng
         self._open = open_
         self.traders: list[Trader] = []
+        self.probers: list[Prober] = []
 
     # ---- load ---------------------------------------------------------------------------------------
 
@@ -80,6 +81,13 @@ class Scene:
     def client(self) -> Client:
         """The third party, with the SDK."""
         return Client(self.utility.url, client_id=PARTY, client_secret=self.utility.secret(PARTY))
+
+    def prober(self) -> Prober:
+        """Somebody who makes single calls, to the last device, which then has no trader."""
+        device = self.traders.pop().device
+        secret = self.utility.secret(PARTY)
+        self.probers.append(Prober(self.utility.url, PARTY, secret, device))
+        return self.probers[-1]
 
     def begin(self) -> None:
         """Let the load begin."""
@@ -116,11 +124,12 @@ class Scene:
         raise DidNotHappen(f"{what}: not within {wait_s_max:.0f} s{said}")
 
     def works_again(self) -> float:
-        """Return how many seconds it took until every device could be read by the third party."""
+        """Return how many seconds it took until every gateway answered the third party."""
         began_s = time.monotonic()
         with self.client() as asking:
-            for trader in self.traders:
-                self.until(lambda t=trader: asking.read(t.device).is_done, f"{trader.device} answers")  # type: ignore[misc]
+            for home in self.utility.plan.homes:
+                device = home.equipment[0].id
+                self.until(lambda device=device: asking.read(device).is_done, f"{device} answers")  # type: ignore[misc]
         return time.monotonic() - began_s
 
     # ---- the end ------------------------------------------------------------------------------------
@@ -129,7 +138,8 @@ class Scene:
         """Wait until everything has ended and every gateway was heard, then compare the ledgers."""
         self.until(self._all_ended, "every request ends", DEADLINE_S + WAIT_S_MAX)
         self.until(self._all_told, "every gateway is acknowledged")
-        told = list(all_told(self.traders))
+        told = [each for trader in self.traders for each in trader.told]
+        told += [each for prober in self.probers for each in prober.told]
         ledgers = asyncio.run(gather(self.utility, PARTY, told))
         return judge(ledgers, **{"late_us_max": int(LATE_S_MAX * 1e6), **how})
 
@@ -236,5 +246,6 @@ def scene(
             prepare(utility)
         utility.start()
         running = Scene(utility, rng, stack)
+        stack.callback(running.end)
         running.prepare()
         yield running
