@@ -29,7 +29,8 @@ async def cancel_requests(
             unsent.append(after_it)
             events.append(way_back.result_event(after_it, now_us, rng))
     await refund(books, unsent)
-    await give_back(books, [request.id for request in unsent if is_weighed(request)], now_us)
+    never = [each.id for each in unsent if each.state == State.CANCELLED and is_weighed(each)]
+    await give_back(books, never, now_us)
     if quarantined:
         await books.end_quarantine(quarantined)
     await books.update_requests(changed)

@@ -28,7 +28,7 @@ _SENTENCES: MappingProxyType[Step, str] = MappingProxyType(
         Step.HANDING_OVER: "The answer was handed over.",
         Step.HANDED_OVER: "The hand-over was put on record.",
         Step.QUARANTINED: "The utility holds the request back, for it would move too much load at once.",
-        Step.QUARANTINE_APPROVED: "An operator of the utility agreed to let the request through.",
+        Step.QUARANTINE_DECIDED: "An operator of the utility decided about the request that was held back.",
         Step.CANCEL_ASKED: "The request was asked to be cancelled.",
         Step.RECHARGED: "The request had waited long and was counted anew.",
         Step.EXPIRED: "The deadline passed.",

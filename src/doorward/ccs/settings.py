@@ -112,6 +112,44 @@ class CcsSettings(BaseSettings):
         120, ge=1, description="Refusals of one source and minute that are recorded one by one."
     )
 
+    fleet_kw_per_minute: int = Field(
+        15_000,
+        ge=1,
+        description="Load that all third parties together may move in a minute, each way, in kW.",
+    )
+    fleet_kw_at_once: int = Field(
+        150_000, ge=1, description="Load that all third parties together may hold at once, each way, in kW."
+    )
+    area_kw_per_minute: int = Field(5_000, ge=1, description="The same in one area, in a minute.")
+    area_kw_at_once: int = Field(50_000, ge=1, description="The same in one area, at once.")
+    party_kw_per_minute: int = Field(3_000, ge=1, description="The same for one third party, in a minute.")
+    party_kw_at_once: int = Field(30_000, ge=1, description="The same for one third party, at once.")
+    area_caps_kw: dict[str, tuple[int, int]] = Field(
+        {}, description="Areas with caps of their own: area → kW in a minute, kW at once."
+    )
+    party_caps_kw: dict[str, tuple[int, int]] = Field(
+        {}, description="Third parties with caps of their own: id → kW in a minute, kW at once."
+    )
+    opposing_kw: int = Field(
+        1_000, ge=1, description="What one third party may switch to and fro on the same devices, in kW."
+    )
+    opposing_s: int = Field(600, ge=10, description="Within how long switching back is to and fro.")
+    campaign_kw_per_minute: int = Field(
+        300,
+        ge=0,
+        description="A third party that moves more is taken to run a campaign, whether it says so or not, in kW.",
+    )
+    campaign_spread_s: int = Field(
+        600,
+        ge=0,
+        le=3600,
+        description="Controls of a campaign begin at random within this time. Short only in a demo.",
+    )
+    quarantine_s: int = Field(
+        1800, ge=60, description="How long what is over a cap waits for two operators, at most."
+    )
+    quarantine_items_max: int = Field(10_000, ge=1, description="Requests in quarantine.")
+
     webhook_allow_networks: list[IPv4Network | IPv6Network] = Field(
         [], description="Networks that webhooks may go to although they are not public, as `127.0.0.0/8`."
     )
@@ -185,7 +223,27 @@ class CcsSettings(BaseSettings):
             webhook_give_up_us=self.webhook_give_up_h * 3600 * US,
             webhook_first_us=int(self.webhook_first_s * US),
             utility_name=self.utility_name,
+            fleet=self._fleet(),
         )
+
+    def _fleet(self) -> FleetTerms:
+        return FleetTerms(
+            fleet=_caps(self.fleet_kw_per_minute, self.fleet_kw_at_once),
+            area=_caps(self.area_kw_per_minute, self.area_kw_at_once),
+            party=_caps(self.party_kw_per_minute, self.party_kw_at_once),
+            areas={area: _caps(*caps) for area, caps in self.area_caps_kw.items()},
+            parties={party: _caps(*caps) for party, caps in self.party_caps_kw.items()},
+            opposing_w=self.opposing_kw * KW,
+            opposing_us=self.opposing_s * US,
+            campaign_w=self.campaign_kw_per_minute * KW,
+            spread_s=self.campaign_spread_s,
+            quarantine_us=self.quarantine_s * US,
+            quarantine_items_max=self.quarantine_items_max,
+        )
+
+
+def _caps(kw_per_minute: int, kw_at_once: int) -> Caps:
+    return Caps(kw_per_minute * KW, kw_at_once * KW)
 
 
 def read_settings(file: Path | None = None, **over: Any) -> CcsSettings:

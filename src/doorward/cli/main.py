@@ -15,10 +15,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "doorward.cli.consent_authority",
         "Run the authority that signs customers' permissions, apart from the CCS.",
     ),
+    "fleet": ("doorward.cli.fleet", "Caps on moved load: what is used of them, and what is over them."),
     "formats": ("doorward.cli.formats", "List, add and retire message formats."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),
     "tour": ("doorward.cli.tour", "Walk through scenarios 1 and 2 on a fresh system."),
     "bench": ("doorward.cli.bench", "Measure round trips, against the floor."),
+    "simulate": ("doorward.cli.simulate", "The real CCS and gateways in worlds of virtual time."),
     "ask": ("doorward.cli.ask", "Ask a device, and watch the request's journey."),
     "set": ("doorward.cli.set", "Control a device, and watch the request's journey."),
 }

@@ -44,7 +44,7 @@ class Step(StrEnum):
     HANDED_OVER = "handed_over"
     # beside the straight way
     QUARANTINED = "quarantined"
-    QUARANTINE_APPROVED = "quarantine_approved"
+    QUARANTINE_DECIDED = "quarantine_decided"
     CANCEL_ASKED = "cancel_asked"
     RECHARGED = "recharged"
     EXPIRED = "expired"

@@ -14,16 +14,29 @@ from doorward.ccs.engines.opening import upgrade
 from doorward.ccs.engines.postgresql import FLAVOUR as POSTGRESQL
 from doorward.ccs.engines.sql import Batch, Statement
 from doorward.ccs.engines.sqlite import FLAVOUR as SQLITE
-from doorward.ccs.engines.store import accept, access, back, dispatch, facts, reading, time, workers
+from doorward.ccs.engines.store import accept, access, back, dispatch, facts, fleet, reading, time, workers
 from tests.engines.store.records import NOW
 
 LINKS = ("device_service_point", "service_point_gateway")
-GROWING = ("request", "event", "journal", "limit_log", "grant", "device", "gateway", "service_point", *LINKS)
+GROWING = (
+    *(
+        "request",
+        "event",
+        "journal",
+        "limit_log",
+        "grant",
+        "device",
+        "gateway",
+        "service_point",
+        "fleet_hold",
+    ),
+    *LINKS,
+)
 """Tables that grow with the territory or with time: nothing may read one from end to end."""
 SHORT = ("ix_gateway_behind", "ix_request_ready", "ix_request_ready_at")
 """Indexes that hold only what waits for something: to read one from end to end is to look at what waits."""
 
-PARTS = (facts, accept, dispatch, back, time, workers, reading, access)
+PARTS = (facts, accept, dispatch, back, time, workers, reading, access, fleet)
 STATEMENTS = {
     f"{part.__name__.rpartition('.')[2]}.{name}": each
     for part in PARTS
@@ -48,6 +61,9 @@ EXPECTED = {
     "reading.LIST": "ix_request_party",
     "reading.LIST_CAMPAIGN": "ix_request_campaign",
     "access.LEASES_TO_RENEW": "ix_grant_lease",
+    "fleet.LOCK_LOGS": "pk_fleet_log",
+    "fleet.HOLDS": "pk_fleet_hold",
+    "fleet.HOLDS_OF": "ix_fleet_hold_request",
 }
 """By which index the hot ones go (a primary key has a name of its own on SQLite)."""
 
@@ -128,6 +144,9 @@ INSERT INTO event (id, party, kind, created_us, request, service_point, device, 
   SELECT 'e' || n, 'p' || (1 + n % 50), 'request.result', n, 'r' || n, 's', 'd', 'g', '',
     CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'done' END FROM generate_series(1, 20000) n;
 INSERT INTO limit_log (key, times) SELECT 'sp|s' || n, '' FROM generate_series(1, 5000) n;
+INSERT INTO fleet_log (key) SELECT 'party|' || n FROM generate_series(1, 5000) n;
+INSERT INTO fleet_hold (party, subject, request, raise_w, lower_w, at_us, until_us, let_go)
+  SELECT 'p' || (1 + n % 50), 'd' || n, 'r' || n, 1, 1, n, n, n % 100 <> 0 FROM generate_series(1, 20000) n;
 INSERT INTO journal (day, message, at_us, party, service_point, gateway, device)
   SELECT 1, 'r' || n, n, 'p', 's', 'w', 'd' FROM generate_series(1, 20000) n;
 ANALYZE;

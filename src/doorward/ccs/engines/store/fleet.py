@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, delete, func, or_, select
+from sqlalchemy import Select, delete, func, or_, select, text
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import (
@@ -51,7 +51,7 @@ HOLDS = Statement(
 HOLDS_OF = Statement(
     lambda f: locked(
         select(*HOLD.columns)
-        .where(f.any_of(t.fleet_hold.c.request, "requests"), ~t.fleet_hold.c.let_go)
+        .where(f.any_of(t.fleet_hold.c.request, "requests"), text("NOT let_go"))
         .order_by(t.fleet_hold.c.party, t.fleet_hold.c.subject)
     ),
     "requests",
