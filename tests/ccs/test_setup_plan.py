@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from doorward.ccs.rules.contracts import Contract
 from doorward.ccs.rules.facts import (
     Account,
     Credential,
@@ -88,6 +89,7 @@ def carried(changes: Sequence[Change], there: Present | None = None, now_us: int
         ServicePoint: "service_points",
         Gateway: "gateways",
         Device: "devices",
+        Contract: "contracts",
     }
     for change in changes:
         if isinstance(change, Put):
@@ -137,6 +139,7 @@ def test_an_empty_utility_gets_everything_in_an_order_that_works() -> None:
         "add device EV-1",
         "link device EV-1 to service point SP-1 from now on",
         "link gateway GW-1 to service point SP-1 from now on",
+        "put on record the contract of brightgrid at SP-1 (basic)",
         "give brightgrid at SP-1 a permission until 2027-02-14 08:00 UTC: EV-1 (read)",
     ]
 
@@ -153,6 +156,7 @@ def test_a_device_that_moves_ends_one_link_before_it_begins_the_other() -> None:
     )
     assert words(moved, there()) == [
         "withdraw the permission of brightgrid at SP-1 (no longer in the file)",
+        "end the contract behind the permission of brightgrid at SP-1",
         "end the link of device EV-1 to service point SP-1",
         "link device EV-1 to service point SP-2 from now on",
     ]
@@ -182,7 +186,10 @@ def test_a_changed_field_is_said_with_both_values_and_a_secret_without() -> None
 def test_a_changed_permission_is_a_new_version_that_begins_where_it_began(
     change: dict[str, Any], said: str
 ) -> None:
-    (give,) = plan(wanted(grants=[replace(GRANT, **change)]), there(), NOW_US + DAY_US)
+    *contract, give = plan(wanted(grants=[replace(GRANT, **change)]), there(), NOW_US + DAY_US)
+    assert [each.words for each in contract] == (
+        ["change the contract of brightgrid at SP-1 (basic)"] if said == "expires_us" else []
+    )
     assert isinstance(give, Give)
     assert give.words == f"change the permission of brightgrid at SP-1 (version 2): {said}"
     assert (give.document.version, give.document.not_before_us) == (2, NOW_US)
@@ -228,6 +235,7 @@ def test_a_third_party_that_is_no_longer_there_is_suspended_and_nothing_is_delet
     changes = plan(gone, there(), NOW_US)
     assert [change.words for change in changes] == [
         "withdraw the permission of brightgrid at SP-1 (no longer in the file)",
+        "end the contract behind the permission of brightgrid at SP-1",
         "suspend third party brightgrid (no longer in the file)",
         "end the secret of third party brightgrid",
     ]
@@ -243,7 +251,7 @@ def test_silence_does_not_undo_a_suspension_or_turn_service_on() -> None:
         parties={"brightgrid": replace(PARTY, state="suspended", tokens_not_before_us=7)},
         service_points=present.service_points | {"SP-1": replace(POINT, service="off")},
     )
-    assert words(WANTED, present) == []
+    assert [line for line in words(WANTED, present) if line.startswith("change")] == []
     said = words(wanted(said=frozenset({("party", "brightgrid"), ("service_point", "SP-1")})), present)
     assert said == [
         "change third party brightgrid: state 'suspended' → 'active'",
@@ -251,10 +259,44 @@ def test_silence_does_not_undo_a_suspension_or_turn_service_on() -> None:
     ]
 
 
+def test_a_permission_stands_on_a_contract_that_ends_with_it() -> None:
+    (contract,) = there().contracts.values()
+    assert (contract.state, contract.tier, contract.ends_us) == ("approved", "basic", GRANT.expires_us)
+    assert contract.agreed_us
+    assert contract.signed_us
+    assert contract.approved_us
+    gone = carried(plan(wanted(grants=[]), there(), NOW_US + DAY_US), there())
+    assert [each.state for each in gone.contracts.values()] == ["ended"]
+
+
+def test_turning_service_off_ends_every_contract_there_whoever_made_it() -> None:
+    theirs = replace(there().grants[GRANT.id], id="by-the-customer", party="sunfold")
+    contract = replace(there().contracts[f"{GRANT.id}.contract"], id="c-9", party="sunfold")
+    present = replace(
+        there(),
+        grants=there().grants | {theirs.id: theirs},
+        contracts=there().contracts | {contract.id: contract},
+    )
+    off = wanted(
+        service_points=[replace(POINT, service="off"), ServicePoint(id="SP-2")],
+        said=frozenset({("service_point", "SP-1")}),
+    )
+    after = carried(plan(off, present, NOW_US + DAY_US), present)
+    assert {each.state for each in after.grants.values()} == {"withdrawn"}
+    assert {each.state for each in after.contracts.values()} == {"ended"}
+    assert [line for line in words(off, after) if "stays" not in line] == []
+
+
+def test_what_people_changed_is_not_changed_back() -> None:
+    other = wanted(grants=[replace(GRANT, purpose="other")])
+    kept = replace(there(), kept={GRANT.id: NOW_US})
+    assert [line for line in words(other, kept) if "changed by people" not in line] == []
+
+
 def test_a_permission_that_has_ended_is_not_given() -> None:
     changes = plan(wanted(grants=[replace(GRANT, expires_us=NOW_US)]), carried([], there()), NOW_US)
     late = plan(wanted(grants=[replace(GRANT, id="file.x", expires_us=NOW_US)]), there(), NOW_US)
-    assert [type(change).__name__ for change in late] == ["Withdraw", "Note"]
+    assert [type(change).__name__ for change in late] == ["Withdraw", "Put", "Note"]
     assert [type(change).__name__ for change in changes] == ["Give"]  # shortening a live one is a change
 
 

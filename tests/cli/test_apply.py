@@ -66,7 +66,7 @@ async def test_the_file_s_state_is_reached_and_a_second_run_changes_nothing(util
     planned = await utility.apply(dry_run=True)
     made = await utility.apply()
     assert made == planned
-    assert len(made) == 20
+    assert len(made) == 21
     assert await utility.apply() == []
 
     store = await utility.store()
@@ -97,7 +97,7 @@ async def test_the_file_s_state_is_reached_and_a_second_run_changes_nothing(util
 
 async def test_looking_changes_nothing(utility: Utility) -> None:
     await utility.apply(dry_run=True)
-    assert len(await utility.apply(dry_run=True)) == 20
+    assert len(await utility.apply(dry_run=True)) == 21
     assert not (utility.directory / "codes").exists()
 
 
@@ -144,12 +144,13 @@ async def test_a_permission_that_leaves_the_file_is_withdrawn_and_told(utility: 
     await utility.apply()
     without = TEXT[: TEXT.index("[[grant]]")]
     assert await utility.apply(without) == [
-        "withdraw the permission of brightgrid at SP-1 (no longer in the file)"
+        "withdraw the permission of brightgrid at SP-1 (no longer in the file)",
+        "end the contract behind the permission of brightgrid at SP-1",
     ]
     assert await utility.apply(without) == []
     assert await utility.apply() == []  # it stays withdrawn
     again = TEXT.replace('tier = "basic"\nuntil', 'tier = "basic"\nconsent = "form-2"\nuntil')
-    assert len(await utility.apply(again)) == 1
+    assert len(await utility.apply(again)) == 2  # a contract, and the permission that stands on it
     store = await utility.store()
     try:
         grants = await store.read(lambda books: books.grants_of("brightgrid"))
@@ -182,10 +183,10 @@ def test_the_command_says_what_it_does(tmp_path: Path) -> None:
     arguments = [str(file), "--dir", str(directory)]
     shown = runner.invoke(cli, [*arguments, "--dry-run"], env=ENVIRON)
     assert shown.exit_code == 0, shown.output
-    assert shown.output.endswith("20 changes to make\n")
+    assert shown.output.endswith("21 changes to make\n")
     assert not directory.exists()
     made = runner.invoke(cli, arguments, env=ENVIRON)
-    assert made.output.endswith("20 changes made\n")
+    assert made.output.endswith("21 changes made\n")
     assert runner.invoke(cli, arguments, env=ENVIRON).output == "0 changes made\n"
 
 

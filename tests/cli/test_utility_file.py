@@ -11,7 +11,7 @@ from doorward.ccs.rules.facts import LinkKind
 from doorward.cli.toml_places import Places
 from doorward.cli.utility.mistakes import FileWrong, Problem
 from doorward.cli.utility.reading import Read, read_utility
-from doorward.cli.utility.tables import TABLES, BoundsTable, PermitTable, Table
+from doorward.cli.utility.tables import TABLES, BoundsTable, OfferTable, PermitTable, Table
 from tests.cli.example import ENVIRON, GUIDE, example
 
 TEXT = example()
@@ -189,7 +189,7 @@ k = 1
 
 def test_the_guide_explains_every_key() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
-    kinds: list[type[Table]] = [*TABLES.values(), PermitTable, BoundsTable]
+    kinds: list[type[Table]] = [*TABLES.values(), OfferTable, PermitTable, BoundsTable]
     keys = {field.encode_name.removesuffix("_") for kind in kinds for field in msgspec.structs.fields(kind)}
     assert sorted(key for key in keys - {"device"} if f"`{key}`" not in guide) == []
     assert [name for name in TABLES if f"`[[{name}]]`" not in guide] == []

@@ -15,13 +15,13 @@ from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.ports import AllBooks, ConsentAuthority
 from doorward.ccs.rules import contracts as rule
 from doorward.ccs.rules.contracts import Contract
-from doorward.ccs.rules.facts import Device, Event, Gateway, Grant, Place, Request
+from doorward.ccs.rules.facts import Device, Event, Grant, Request
 from doorward.ccs.rules.homes import AccessChange, ChangeKind
 from doorward.ccs.rules.people import Person
 from doorward.ccs.rules.wording import difference_words, document_words
 from doorward.ccs.setup.grants import grant_document, signed_grant
 from doorward.kit.ids import uuid7
-from doorward.wire.grants import DevicePermit, GrantDocument
+from doorward.wire.grants import DevicePermit, GrantDocument, binding
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Actor
 from doorward.wire.vocabulary import CLASS_OPERATIONS
@@ -227,6 +227,7 @@ class Agreeing:
             raise Refused(Reason.SERVICE_OFF)
         devices = {each.id: each for each in (await books.devices_at([place.id])).get(place.id, ())}
         _require_possible(permits, devices)
+        permits = [_bound(permit, devices[permit.device]) for permit in permits]
         if until_us <= now_us:
             raise Refused(Reason.BODY_MALFORMED, "the permission would have ended already", field="/until")
         before = await self._live(books, agreed.party, place.id)
@@ -322,45 +323,9 @@ class Agreeing:
         now_us: int,
         contract: str = "",
     ) -> Done:
-        """The receipt, and the news for the third party, in the transaction of the change itself."""
-        places = await books.places({grant.service_point for grant in grants}, now_us)
-        gateways = await books.gateways({place.gateway for place in places.values()})
-        changes = [
-            self._change(by, kind, grant, words, now_us, contract, _at(grant, places, gateways))
-            for grant in grants
-        ]
-        await books.put_changes(changes)
-        await books.add_events([access_event(grant, NEWS[kind], self._rng, now_us) for grant in grants])
+        said = {grant.id: words for grant in grants}
+        changes = await record_changes(books, by, kind, grants, said, self._rng, now_us, contract)
         return Done(changes=changes)
-
-    def _change(
-        self,
-        by: By,
-        kind: ChangeKind,
-        grant: Grant,
-        words: list[str],
-        now_us: int,
-        contract: str,
-        gateway: Gateway | None,
-    ) -> AccessChange:
-        return AccessChange(
-            id=uuid7(now_us, self._rng),
-            kind=kind,
-            party=grant.party,
-            service_point=grant.service_point,
-            grant=grant.id,
-            version=grant.version,
-            at_us=now_us,
-            asked_us=by.asked_us,
-            by=by.person,
-            by_name=by.name,
-            by_role=by.role,
-            why=by.why,
-            words=words,
-            contract=contract,
-            gateway=gateway.id if gateway else "",
-            gateway_version=gateway.desired_version if gateway else 0,
-        )
 
     async def _cancel_waiting(self, books: AllBooks, grants: Sequence[Grant], now_us: int) -> list[Request]:
         """Cancel what these third parties still have waiting at these homes; letting go is left to pass."""
@@ -398,6 +363,54 @@ class Agreeing:
         )
 
 
+async def record_changes(
+    books: AllBooks,
+    by: By,
+    kind: ChangeKind,
+    grants: Sequence[Grant],
+    words: Mapping[str, list[str]],
+    rng: random.Random,
+    now_us: int,
+    contract: str = "",
+) -> list[AccessChange]:
+    """Write the receipts of changes that this transaction made, and the news for the third parties.
+
+    ``words`` says per grant what changed. Call it after ``put_grants``: a receipt names the version of its
+    gateway's desired state that carries the change.
+    """
+    if not grants:
+        return []
+    places = await books.places({grant.service_point for grant in grants}, now_us)
+    gateways = await books.gateways({place.gateway for place in places.values()})
+    changes = []
+    for grant in grants:
+        place = places.get(grant.service_point)
+        gateway = gateways.get(place.gateway) if place else None
+        changes.append(
+            AccessChange(
+                id=uuid7(now_us, rng),
+                kind=kind,
+                party=grant.party,
+                service_point=grant.service_point,
+                grant=grant.id,
+                version=grant.version,
+                at_us=now_us,
+                asked_us=by.asked_us,
+                by=by.person,
+                by_name=by.name,
+                by_role=by.role,
+                why=by.why,
+                words=words.get(grant.id, []),
+                contract=contract,
+                gateway=gateway.id if gateway else "",
+                gateway_version=gateway.desired_version if gateway else 0,
+            )
+        )
+    await books.put_changes(changes)
+    await books.add_events([access_event(grant, NEWS[kind], rng, now_us) for grant in grants])
+    return changes
+
+
 def access_event(grant: Grant, kind: str, rng: random.Random, now_us: int) -> Event:
     """Return what a third party is told of a change to its permission."""
     data: dict[str, object] = {
@@ -418,9 +431,9 @@ def access_event(grant: Grant, kind: str, rng: random.Random, now_us: int) -> Ev
     )
 
 
-def _at(grant: Grant, places: Mapping[str, Place], gateways: Mapping[str, Gateway]) -> Gateway | None:
-    place = places.get(grant.service_point)
-    return gateways.get(place.gateway) if place else None
+def _bound(permit: DevicePermit, device: Device) -> DevicePermit:
+    """Tie a permit to the very equipment that the customer's yes was for."""
+    return replace(permit, bound_to=binding(device.protocol, device.model, device.address, device.serial))
 
 
 def _require_possible(permits: Sequence[DevicePermit], devices: dict[str, Device]) -> None:

@@ -67,7 +67,6 @@ CONSENT_LOOK_S = 60.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
 PORTAL_KEY = b"doorward portal 1"
-"""Names the key that the portal draws from the gateways' master secret: all workers have the same."""
 JOINED = "joined"
 """The hint that a gateway enrolled at one of the workers."""
 
@@ -358,7 +357,7 @@ class CcsApp:
 
     def _portal(self) -> Portal:
         settings, utility = self.settings, self.settings.utility_name
-        key = hmac.digest(self.keys.link, PORTAL_KEY, "sha256")
+        key = portal_key(self.keys.link)
         self.sign_in = SignIn(
             self.store, self.clock, self._rng, key, self.secrets.matches, self.secrets.hashed
         )
@@ -579,6 +578,11 @@ async def prepare(settings: CcsSettings, rng: random.Random) -> None:
     load_keys(settings.data_dir / KEYS_DIR, rng)
     store = await open_store(database_url(settings), clock=clock)
     await store.close()
+
+
+def portal_key(link_key: bytes) -> bytes:
+    """Return the key of forms and one-time links, drawn from the gateways' master secret: all workers have it."""
+    return hmac.digest(link_key, PORTAL_KEY, "sha256")
 
 
 def database_url(settings: CcsSettings) -> str:

@@ -42,7 +42,13 @@ def demo(
     utility = LocalUtility(
         dir.absolute(),
         DEMO,
-        {"per_hour": DEMO.per_hour, "per_day": DEMO.per_day, "utility_name": "Demo Power"},
+        {
+            "per_hour": DEMO.per_hour,
+            "per_day": DEMO.per_day,
+            "utility_name": "Demo Power",
+            "portal_choose": True,
+            "timezone": "America/Toronto",
+        },
     )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,6 +105,7 @@ def _say(utility: LocalUtility, dir: Path, took_s: float) -> None:
     devices = sum(len(home.equipment) for home in utility.plan.homes)
     typer.echo(
         f"""Doorward demo: {homes} homes, {devices} devices, up in {took_s:.0f} s (loopback only; not production)
+  begin here  {utility.url}/  choose who you are: a customer, a representative, an operator, a developer
   API         {utility.url}/docs
   companies   brightgrid works by itself (read its story: {dir}/energy_manager.log), sunfold is you
   secret      {dir}/secrets/sunfold

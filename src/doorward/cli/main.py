@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "fleet": ("doorward.cli.fleet", "Caps on moved load: what is used of them, and what is over them."),
     "formats": ("doorward.cli.formats", "List, add and retire message formats."),
+    "people": ("doorward.cli.people", "Who can sign in to the portal; one-time links."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),
     "tour": ("doorward.cli.tour", "Walk through scenarios 1 and 2 on a fresh system."),
     "bench": ("doorward.cli.bench", "Measure round trips, against the floor."),

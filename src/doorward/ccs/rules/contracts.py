@@ -38,6 +38,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     agreed_us: int = 0
     open: bool = True
 
+    @property
+    def id(self) -> str:
+        """One offer per third party."""
+        return self.party
+
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """One contract. ``…_by`` is a person's id, ``rule`` or ``file``; ``0`` and ``""`` mean not (yet).

@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import msgspec
 
+from doorward.ccs.agreeing import By, record_changes
 from doorward.ccs.ports import AllBooks, ConsentAuthority
+from doorward.ccs.rules.contracts import Contract, Offer
 from doorward.ccs.rules.facts import (
     Account,
     Credential,
     Customer,
     Device,
-    Event,
     Gateway,
     Grant,
     Link,
@@ -23,11 +24,13 @@ from doorward.ccs.rules.facts import (
     Thing,
     Tier,
 )
+from doorward.ccs.rules.people import Person
 from doorward.ccs.setup.grants import signed_grant
 from doorward.ccs.setup.plan import Begin, Change, Code, End, Give, LinkEnds, Present, Put, Record, Withdraw
-from doorward.kit.ids import uuid7
 
 PAGE = 1_000
+FILE = "file"
+"""Who changes what ``doorward apply`` changes."""
 CODE_US = 7 * 24 * 3600 * 1_000_000
 """How long an enrolment code may be used."""
 
@@ -55,7 +58,18 @@ async def read_present(books: AllBooks, now_us: int) -> Present:
         devices=await books.equipment(ids[Thing.DEVICE]),
         links=links,
         grants={grant.id: grant for party in parties for grant in await _all_grants(books, party)},
+        people=await books.people(await _all_people(books)),
+        offers={offer.party: offer for offer in await books.offers(parties)},
+        contracts={each.id: each for each in await books.contracts_at(ids[Thing.SERVICE_POINT])},
+        kept=await books.changed_by_people(FILE),
     )
+
+
+async def _all_people(books: AllBooks) -> list[str]:
+    found: list[str] = []
+    while part := await books.people_from(found[-1] if found else "", PAGE):
+        found += [person.id for person in part]
+    return found
 
 
 async def _all_ids(books: AllBooks, thing: Thing) -> list[str]:
@@ -94,33 +108,21 @@ async def carry_out(
     await books.put_links(
         [Link(kind=kind, a=a, b=b, since_us=now_us) for kind, a, b in _links(changes, Begin)]
     )
-    given = [signed_grant(each.document, each.tier, consent, now_us) for each in _of(changes, Give)]
+    gives = _of(changes, Give)
+    given = [signed_grant(each.document, each.tier, consent, now_us) for each in gives]
     await books.put_grants(given)
-    await books.add_events([_event(grant, _kind(grant), rng, now_us) for grant in given])
+    by = By(person=FILE, asked_us=now_us)
+    said = {each.document.grant: each.said for each in gives}
+    first, later = [each for each in given if each.version == 1], [each for each in given if each.version > 1]
+    await record_changes(books, by, "granted", first, said, rng, now_us)
+    await record_changes(books, by, "changed", later, said, rng, now_us)
     await _put_codes(books, [each.gateway for each in _of(changes, Code)], make_code, now_us)
 
 
 async def _put_grants(books: AllBooks, withdrawn: Sequence[Grant], rng: random.Random, now_us: int) -> None:
     gone = [msgspec.structs.replace(grant, state="withdrawn", changed_us=now_us) for grant in withdrawn]
     await books.put_grants(gone)
-    await books.add_events([_event(grant, "access.withdrawn", rng, now_us) for grant in gone])
-
-
-def _kind(grant: Grant) -> str:
-    return "access.granted" if grant.version == 1 else "access.changed"
-
-
-def _event(grant: Grant, kind: str, rng: random.Random, now_us: int) -> Event:
-    data = {"version": grant.version, "state": grant.state, "purpose": grant.document.purpose}
-    return Event(
-        id=uuid7(now_us, rng),
-        party=grant.party,
-        kind=kind,
-        created_us=now_us,
-        service_point=grant.service_point,
-        grant=grant.id,
-        data=msgspec.Raw(msgspec.json.encode(data)),
-    )
+    await record_changes(books, By(person=FILE, asked_us=now_us), "withdrawn", gone, {}, rng, now_us)
 
 
 async def _put_records(books: AllBooks, records: Sequence[Record]) -> None:
@@ -133,6 +135,9 @@ async def _put_records(books: AllBooks, records: Sequence[Record]) -> None:
     await books.put_meters(_of(records, Meter))
     await books.put_gateways(_of(records, Gateway))
     await books.put_equipment(_of(records, Device))
+    await books.put_people(_of(records, Person))
+    await books.put_offers(_of(records, Offer))
+    await books.put_contracts(_of(records, Contract))
 
 
 async def _put_codes(books: AllBooks, gateways: Collection[str], make_code: MakeCode, now_us: int) -> None:

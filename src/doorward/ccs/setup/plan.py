@@ -7,10 +7,12 @@ another way) is left alone: apply's own permissions have ids that begin with ``f
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
 
+from doorward.ccs.rules.contracts import Contract, Offer, end, text_of
 from doorward.ccs.rules.facts import (
     FAR_US,
     Account,
@@ -26,6 +28,8 @@ from doorward.ccs.rules.facts import (
     ServicePoint,
     Tier,
 )
+from doorward.ccs.rules.people import Person
+from doorward.ccs.rules.wording import document_words
 from doorward.ccs.setup.grants import grant_document
 from doorward.wire.grants import DevicePermit, GrantDocument
 from doorward.wire.topics import partition_of
@@ -33,7 +37,20 @@ from doorward.wire.topics import partition_of
 OWN_PREFIX = "file."
 """Ids of permissions and credentials that apply made begin so."""
 
-Record = Tier | Party | Credential | Customer | Account | ServicePoint | Meter | Gateway | Device
+Record = (
+    Tier
+    | Party
+    | Credential
+    | Customer
+    | Account
+    | ServicePoint
+    | Meter
+    | Gateway
+    | Device
+    | Person
+    | Offer
+    | Contract
+)
 LinkEnds = tuple[LinkKind, str, str]
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -52,6 +69,8 @@ class WantedGrant(msgspec.Struct, frozen=True, kw_only=True):
     not_before_us: int = 0
     service_point_limit: bool = False
     signature_required: bool = False
+    consent: str = ""
+    """The customer's yes: a form, a call."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +91,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[Device] = []
     links: list[LinkEnds] = []
     grants: list[WantedGrant] = []
+    people: list[Person] = []
+    offers: list[Offer] = []
+    utility: str = "the utility"
     said: frozenset[tuple[str, str]] = frozenset()
     coded: frozenset[str] = frozenset()
 
@@ -90,6 +112,11 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     devices: dict[str, Device] = {}
     links: list[Link] = []
     grants: dict[str, Grant] = {}
+    people: dict[str, Person] = {}
+    offers: dict[str, Offer] = {}
+    contracts: dict[str, Contract] = {}
+    kept: dict[str, int] = {}
+    """Permissions that people changed by another way since, and when."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +148,8 @@ class Give(Change, frozen=True, kw_only=True):
 
     document: GrantDocument
     tier: str
+    said: list[str] = []
+    """What it allows, in sentences."""
 
 
 class Withdraw(Change, frozen=True, kw_only=True):
@@ -148,6 +177,9 @@ KINDS = {
     Meter: "meter",
     Gateway: "gateway",
     Device: "device",
+    Person: "person",
+    Offer: "offer of",
+    Contract: "contract",
 }
 _TIES = {
     LinkKind.CUSTOMER_ACCOUNT: ("customer {a}", "account {b}"),
@@ -166,10 +198,12 @@ def plan(wanted: Wanted, present: Present, now_us: int) -> list[Change]:
     Wanted and present alike give none, apart from notes.
     """
     return [
-        *_withdrawals(wanted, present),
+        *_withdrawals(wanted, present, now_us),
         *_endings(wanted, present),
         *_records(wanted, present, now_us),
+        *_people(wanted, present, now_us),
         *_beginnings(wanted, present),
+        *_contracts(wanted, present, now_us),
         *_permissions(wanted, present, now_us),
     ]
 
@@ -278,6 +312,114 @@ def _gateways(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]
             yield Code(words=f"make a one-time enrolment code for gateway {id}", gateway=id)
 
 
+def _people(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]:
+    """People keep their password, their locks and their way of reading; companies what they agreed to."""
+    people = {}
+    for person in wanted.people:
+        found = present.people.get(person.id)
+        if found is not None:
+            kept = ("password", "failed", "locked_until_us", "created_us", "fahrenheit")
+            person = msgspec.structs.replace(person, **{name: getattr(found, name) for name in kept})
+        people[person.id] = person
+    yield from _puts(people, present.people)
+    offers = {}
+    for offer in wanted.offers:
+        before = present.offers.get(offer.party)
+        agreed_us = before.agreed_us if before is not None and before.tier == offer.tier else now_us
+        offers[offer.party] = msgspec.structs.replace(offer, agreed_us=agreed_us)
+    yield from _puts(offers, present.offers)
+
+
+# --- contracts (B01) --------------------------------------------------------------------------------
+
+
+def _contracts(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]:
+    """A permission in the file stands on a contract: signed on paper, approved by whoever keeps the file."""
+    off = _turned_off(wanted, present)
+    for grant in wanted.grants:
+        found = present.grants.get(grant.id)
+        if (
+            grant.service_point in off
+            or grant.expires_us <= now_us
+            or (found is not None and found.state == "withdrawn")
+        ):
+            continue
+        id = contract_id(grant.id)
+        before = present.contracts.get(id)
+        others = (each for each in present.contracts.values() if each.id != id and each.is_open)
+        if any((each.party, each.service_point) == (grant.party, grant.service_point) for each in others):
+            yield Note(words=f"{grant.party} at {grant.service_point} has another contract, which stays")
+        elif before is None or (before.state == "approved" and _contract_differs(before, grant)):
+            where = f"{grant.party} at {grant.service_point}"
+            verb = "put on record" if before is None else "change"
+            record = _contract(wanted, present, grant, before, now_us)
+            yield Put(words=f"{verb} the contract of {where} ({grant.tier})", record=record)
+
+
+def contract_id(grant: str) -> str:
+    """Return the id of the contract that a permission of the file stands on."""
+    return f"{grant}.contract"
+
+
+def _contract_differs(before: Contract, grant: WantedGrant) -> bool:
+    return (before.tier, before.ends_us) != (grant.tier, grant.expires_us)
+
+
+def _contract(
+    wanted: Wanted, present: Present, grant: WantedGrant, before: Contract | None, now_us: int
+) -> Contract:
+    parties = {party.id: party for party in wanted.parties}
+    offers = {offer.party: offer for offer in wanted.offers}
+    points = {point.id: point for point in wanted.service_points}
+    tiers = {tier.name: tier for tier in wanted.tiers}
+    offer = msgspec.structs.replace(
+        offers.get(grant.party, Offer(party=grant.party, tier=grant.tier)),
+        tier=grant.tier,
+        purpose=grant.purpose,
+    )
+    customer = _customer_at(wanted, grant.service_point)
+    named = {each.id: each.name or each.id for each in wanted.customers}
+    text = text_of(
+        parties[grant.party],
+        offer,
+        named.get(customer, "the customer"),
+        points[grant.service_point],
+        tiers[grant.tier],
+        wanted.utility,
+    )
+    since_us = before.starts_us if before else min(grant.not_before_us or now_us, now_us)
+    return Contract(
+        id=contract_id(grant.id),
+        party=grant.party,
+        customer=customer,
+        service_point=grant.service_point,
+        tier=grant.tier,
+        state="approved",
+        text=text,
+        text_hash=sha256(text.encode()).hexdigest(),
+        starts_us=since_us,
+        ends_us=grant.expires_us,
+        drafted_by="file",
+        drafted_us=now_us,
+        agreed_by="file",
+        agreed_us=now_us,
+        signed_by=customer or "file",
+        signed_us=now_us,
+        signed_how=grant.consent or "as the utility's file says",
+        approved_by="file",
+        approved_us=now_us,
+    )
+
+
+def _customer_at(wanted: Wanted, service_point: str) -> str:
+    """Return the first customer of the account at a service point."""
+    accounts = [
+        a for kind, a, b in wanted.links if kind is LinkKind.ACCOUNT_SERVICE_POINT and b == service_point
+    ]
+    held = [a for kind, a, b in wanted.links if kind is LinkKind.CUSTOMER_ACCOUNT and b in accounts]
+    return held[0] if held else ""
+
+
 # --- links ------------------------------------------------------------------------------------------
 
 
@@ -307,17 +449,43 @@ def _ties(link: LinkEnds) -> tuple[str, str]:
 # --- permissions ------------------------------------------------------------------------------------
 
 
-def _withdrawals(wanted: Wanted, present: Present) -> Iterator[Change]:
+def _withdrawals(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]:
+    off = _turned_off(wanted, present)
     kept = {grant.id for grant in wanted.grants}
     pairs = {(grant.party, grant.service_point) for grant in wanted.grants if _is_new(grant, present)}
     for id, grant in present.grants.items():
+        where = f"the permission of {grant.party} at {grant.service_point}"
+        if grant.state == "live" and grant.service_point in off:
+            yield Withdraw(words=f"withdraw {where} (service is off)", grant=grant)
+            continue
         if grant.state != "live" or id in kept:
             continue
-        where = f"the permission of {grant.party} at {grant.service_point}"
         if (grant.party, grant.service_point) in pairs:
             yield Withdraw(words=f"withdraw {where} (another takes its place)", grant=grant)
+            yield from _ended(id, where, present, now_us)
         elif id.startswith(OWN_PREFIX):
             yield Withdraw(words=f"withdraw {where} (no longer in the file)", grant=grant)
+            yield from _ended(id, where, present, now_us)
+
+    for contract in present.contracts.values():
+        if contract.is_open and contract.service_point in off:
+            gone = end(contract, "file", "service off", now_us)
+            words = f"end the contract of {contract.party} at {contract.service_point} (service is off)"
+            yield Put(words=words, record=gone)
+
+
+def _turned_off(wanted: Wanted, present: Present) -> set[str]:
+    """Return the service points at which service is off, or will be by this plan (B02)."""
+    points = [_kept_point(point, present, wanted) for point in wanted.service_points]
+    return {point.id for point in points if point.service == "off"}
+
+
+def _ended(grant: str, where: str, present: Present, now_us: int) -> Iterator[Change]:
+    """The contract that a permission of the file stood on ends with it."""
+    contract = present.contracts.get(contract_id(grant))
+    if contract is not None and contract.is_open:
+        gone = end(contract, "file", "no longer in the file", now_us)
+        yield Put(words=f"end the contract behind {where}", record=gone)
 
 
 def _is_new(grant: WantedGrant, present: Present) -> bool:
@@ -329,6 +497,8 @@ def _permissions(wanted: Wanted, present: Present, now_us: int) -> Iterator[Chan
     parties = {party.id: _kept_party(party, present, wanted) for party in wanted.parties}
     points = {point.id: point for point in wanted.service_points}
     tiers = {tier.name: tier for tier in wanted.tiers}
+    names = {device.id: device.name for device in wanted.devices}
+    off = _turned_off(wanted, present)
     for grant in wanted.grants:
         found = present.grants.get(grant.id)
         where = f"{grant.party} at {grant.service_point}"
@@ -337,6 +507,13 @@ def _permissions(wanted: Wanted, present: Present, now_us: int) -> Iterator[Chan
                 words=f"the permission of {where} was withdrawn {_day(found.changed_us)} and stays so; "
                 "for a new one give another `consent`"
             )
+            continue
+        if grant.service_point in off:
+            yield Note(words=f"service is off at {grant.service_point}: {where} is not given anything")
+            continue
+        if found is not None and grant.id in present.kept:
+            day = _day(present.kept[grant.id])
+            yield Note(words=f"the permission of {where} was changed by people {day} and stays as it is")
             continue
         document = grant_document(
             grant=grant.id,
@@ -356,7 +533,8 @@ def _permissions(wanted: Wanted, present: Present, now_us: int) -> Iterator[Chan
             yield Note(words=f"the permission of {where} ended {_day(grant.expires_us)} and is not given")
         elif found is None:
             words = f"give {where} a permission until {_day(grant.expires_us)}: {_permitted(document)}"
-            yield Give(words=words, document=document, tier=grant.tier)
+            said = document_words(document, names)
+            yield Give(words=words, document=document, tier=grant.tier, said=said)
         elif differing := _differing(found, document, grant.tier):
             words = f"change the permission of {where} (version {document.version}): {', '.join(differing)}"
             yield Give(words=words, document=document, tier=grant.tier)

@@ -60,6 +60,7 @@ def _grant(
         not_before_us=not_before_us,
         service_point_limit=row.service_point_limit,
         signature_required=row.signature_required,
+        consent=row.consent,
     )
 
 

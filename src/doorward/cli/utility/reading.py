@@ -14,6 +14,7 @@ from doorward.cli.toml_places import Path as Place
 from doorward.cli.utility.grants import grants_of
 from doorward.cli.utility.mistakes import FileWrong, Problem, Refs, fields_of, near, row_of
 from doorward.cli.utility.parties import credentials_of, party_of
+from doorward.cli.utility.people import offers_of, people_of
 from doorward.cli.utility.places import device_of, links_of, service_point_of
 from doorward.cli.utility.tables import TABLES
 from doorward.wire.enrolment import is_gateway_id
@@ -55,6 +56,8 @@ def read_utility(text: str, directory: Path, environ: Mapping[str, str] | None =
         devices=[device_of(row) for _, row in refs.rows["device"]],
         links=links_of(refs),
         grants=grants_of(refs),
+        people=people_of(refs),
+        offers=offers_of(refs),
         said=_said(refs),
         coded=frozenset(row.id for _, row in refs.rows["gateway"] if row.code_file),
     )

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from doorward.ccs.rules.people import Role
 from doorward.wire.vocabulary import DeviceClass, Operation
 
 
@@ -40,6 +41,36 @@ class PartyTable(Table, frozen=True, kw_only=True):
     calls_per_s: int = 200
     contact: str = ""
     utility: bool = False
+    offer: dict[str, Any] = {}
+
+
+class OfferTable(Table, frozen=True, kw_only=True):
+    """``[party.offer]``: what it offers to customers, and the tier that it agrees to.
+
+    ``wants`` are verbs (see, switch, limit, set, schedule) by device class; ``verified`` is the day on which
+    the utility verified who it is.
+    """
+
+    tier: str
+    legal_name: str = ""
+    purpose: str = "energy savings"
+    website: str = ""
+    wants: dict[DeviceClass, list[str]] = {}
+    verified: Any = None
+    open: bool = True
+
+
+class PersonTable(Table, frozen=True, kw_only=True):
+    """``[[person]]``: somebody who can sign in. ``of`` is the customer or third party that they act for."""
+
+    id: str
+    role: Role
+    name: str
+    login: str = ""
+    of: str = ""
+    email: str = ""
+    state: Literal["active", "disabled"] = "active"
+    fahrenheit: bool = False
 
 
 class CustomerTable(Table, frozen=True, kw_only=True):
@@ -147,4 +178,5 @@ TABLES: dict[str, type[Table]] = {
     "service_point": ServicePointTable,
     "device": DeviceTable,
     "grant": GrantTable,
+    "person": PersonTable,
 }

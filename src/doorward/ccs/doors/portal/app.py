@@ -4,7 +4,6 @@ Who is it → may they (the closed table of ``rules/rights.py``) → did the for
 page. Whatever is refused becomes a page in the same dress.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from doorward.ccs.doors.api.call import ClientGone, Receive, Scope, Send, read_body
+from doorward.ccs.doors.portal.live import Streams
 from doorward.ccs.doors.portal.pages import every_page
 from doorward.ccs.doors.portal.security import HEADERS, STRICT_TRANSPORT, from_elsewhere
 from doorward.ccs.doors.portal.visit import Page, Parts, Visit
@@ -41,7 +41,7 @@ class Portal:
         self._routes = [
             (Route(ROOT + page.path, _unused, methods=[page.method]), page) for page in self.pages
         ]
-        self.closing = asyncio.Event()
+        self._streams = Streams()
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -50,7 +50,7 @@ class Portal:
 
     def close(self) -> None:
         """Let go of whoever follows something live."""
-        self.closing.set()
+        self._streams.closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -63,8 +63,8 @@ class Portal:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        visit = Visit(request=request, parts=self._parts, now_us=self._parts.journey.clock.now_us())
-        request.scope["doorward.closing"] = self.closing
+        now_us = self._parts.journey.clock.now_us()
+        visit = Visit(request=request, parts=self._parts, streams=self._streams, now_us=now_us)
         try:
             return await self._serve(visit)
         except Refused as refusal:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -21,6 +21,9 @@ from doorward.ccs.rules.rights import Act, Reach, reach
 from doorward.ccs.signing_in import Entered, SignIn
 from doorward.kit.ids import uuid7
 from doorward.wire.reasons import Reason, Refused
+
+if TYPE_CHECKING:
+    from doorward.ccs.doors.portal.live import Streams
 
 R = TypeVar("R")
 
@@ -69,6 +72,7 @@ class Visit:
 
     request: Request
     parts: Parts
+    streams: "Streams"
     now_us: int
     person: Person | None = None
     reach: Reach | None = None
@@ -158,11 +162,11 @@ class Visit:
 
     # ---- the answer ---------------------------------------------------------------------------------
 
-    def render(self, template: str, status: int = 200, **context: Any) -> Response:
+    def render(self, template: str, status: int = 200, /, **context: Any) -> Response:
         """Return a page."""
         return self.parts.pages.response(template, self, status, context)
 
-    def fragment(self, template: str, **context: Any) -> str:
+    def fragment(self, template: str, /, **context: Any) -> str:
         """Return a part of a page, for streams."""
         return self.parts.pages.text(template, self, context)
 

@@ -1,9 +1,16 @@
 """The pages, a group a file. Each file ends in its list of pages; add a new group to :func:`every_page`."""
 
-from doorward.ccs.doors.portal.pages import coming_in, general
+from doorward.ccs.doors.portal.pages import activity, coming_in, connect, general, home, services
 from doorward.ccs.doors.portal.visit import Page
 
 
 def every_page() -> list[Page]:
     """Return all pages; the first whose path matches serves a call."""
-    return [*coming_in.PAGES, *general.PAGES]
+    return [
+        *coming_in.PAGES,
+        *general.PAGES,
+        *home.PAGES,
+        *services.PAGES,
+        *connect.PAGES,
+        *activity.PAGES,
+    ]

@@ -20,7 +20,7 @@ ROLE_TITLES: dict[Role, str] = {
     Role.VENDOR: "Gateway vendors",
     Role.AUDITOR: "Auditors",
 }
-STARTS: dict[Role, str] = {}
+STARTS: dict[Role, str] = {Role.CUSTOMER: "/portal/homes"}
 """Where each role begins; whoever is not in it begins at the general start page."""
 
 
