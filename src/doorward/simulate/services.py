@@ -5,6 +5,7 @@ every wait has a bound. A server may be killed and started again in the middle, 
 data, to show what a crash does.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -16,9 +17,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+PORT_MIN = 10_240
+PORT_MAX = 32_767
+"""Below what systems give to outgoing connections (Linux from 32768, macOS from 49152)."""
+PORTS_APART = 211
 START_WAIT_S_MAX = 30.0
 STOP_WAIT_S_MAX = 15.0
 POLL_WAIT_S = 0.02
@@ -39,11 +45,23 @@ class ServiceUnavailable(RuntimeError):
     """A server is not installed, or did not start in time; the message says which and what it wrote."""
 
 
+_ports_tried = count()
+
+
 def free_port() -> int:
-    """Return a TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port on loopback that was free a moment ago, and that nobody is given by the system.
+
+    A port of the system's own choice may go to anybody's outgoing connection before it is listened on.
+    Processes begin at different places, so that two at once rarely meet.
+    """
+    for tried in _ports_tried:
+        port = PORT_MIN + (os.getpid() * PORTS_APART + tried) % (PORT_MAX - PORT_MIN)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+        if tried > PORT_MAX:
+            break
+    raise ServiceUnavailable("no TCP port is free")
 
 
 def find_postgresql() -> Path:
