@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PY := $(BIN)/python
+# Many tests mostly wait. A file's tests stay together: they share what they started.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check check-embedded static services format lint types contracts test docs \
         docs-check pictures requirements clean
@@ -20,10 +22,10 @@ demo: setup ## a utility on this machine: CCS, gateways, homes and an energy man
 
 # pytest comes last, so that its closing line is the last one.
 check: setup services static ## everything, on every engine (installs PostgreSQL and Mosquitto if missing)
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 check-embedded: setup static ## everything that needs neither PostgreSQL nor Mosquitto
-	@DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest
+	@DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest $(SIDE_BY_SIDE)
 
 services: setup ## PostgreSQL and Mosquitto for the tests, if they are missing
 	@tools/ensure_services.sh
