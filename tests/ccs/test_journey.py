@@ -5,13 +5,17 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+<<<<<<< ours
 from doorward.ccs import switchboard
 from doorward.ccs.rules.facts import Endpoint, Party
+=======
+from doorward.ccs.rules.facts import Endpoint, Party, Request
+>>>>>>> theirs
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
 from doorward.wire.messages import Ack, Cancel, Command, Known, Provision, Reconcile, Time
-from doorward.wire.reasons import Reason
+from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import SCENARIO, Step
 from tests.ccs.town import HOUR, LIMIT, READ, Town, settle
 
@@ -53,6 +57,40 @@ async def test_access_withdrawn_while_the_answer_was_on_its_way_withholds_it_for
     await town.store.write(lambda books: books.put_grants([town.grant("bright", 3)]))
     again = await town.journey.fetch(town.token(), request.id)
     assert (again.answer, bytes(again.result)) == ("WITHHELD", b"null")
+
+
+async def test_who_waits_here_is_given_the_answer_by_the_commit_that_takes_it(town: Town) -> None:
+    request = await town.accepted(READ)
+    wait = town.journey.waiters.add(request.id, town.token())
+    await town.gateway.answer(request.id, {"power_w": 5})
+    assert isinstance(wait.answer, Request)
+    assert (wait.answer.state, bytes(wait.answer.result)) == (State.DONE, b'{"power_w":5}')
+    assert (await town.request(request.id)).answer == "DELIVERED"
+    rows = await town.store.read(lambda books: books.journal(request.id))
+    assert [step.step for step in rows[-1].steps][-3:] == [
+        Step.TARGET_AUTHORISED, Step.HANDING_OVER, Step.HANDED_OVER,
+    ]  # fmt: skip
+    assert Step.ANSWER_RECORDED in {step.step for step in rows[-1].steps}
+
+
+async def test_who_waits_with_a_token_that_was_revoked_meanwhile_is_given_nothing(town: Town) -> None:
+    request = await town.accepted(READ)
+    token = town.token()
+    wait = town.journey.waiters.add(request.id, token)
+    jti = town.journey.tokens.read(token).jti
+    await town.store.write(lambda books: books.revoke_tokens({jti: town.clock.now_us() + HOUR}))
+    await town.gateway.answer(request.id, {"power_w": 5})
+    assert isinstance(wait.answer, Refused)
+    assert wait.answer.reason is Reason.TOKEN_REVOKED
+    assert (await town.request(request.id)).answer == ""
+
+
+async def test_what_no_endpoint_takes_is_never_due_for_a_push(town: Town) -> None:
+    request = await town.accepted(READ)
+    await town.gateway.answer(request.id, {"power_w": 5})
+    found = await town.store.read(lambda books: books.feed("bright", "", [], 10))
+    assert {event.webhook for event in found if event.request == request.id} == {"none"}
+    assert await town.push() == 0
 
 
 async def test_a_full_push_of_an_answer_is_authorised_at_that_moment(town: Town) -> None:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import structlog
 
 from doorward.ccs import dispatching, way_back, way_out
-from doorward.ccs.callers import authenticate_all, authenticate_one, pair_of, targets
+from doorward.ccs.callers import authenticate_one, pair_of
 from doorward.ccs.cancelling import cancel_requests
+from doorward.ccs.handing_over import Fetch, hand_over_all
 from doorward.ccs.notices import take_notices
 from doorward.ccs.ports import (
     Books,
@@ -40,7 +41,7 @@ from doorward.ccs.refusals import RefusalMeter
 from doorward.ccs.rules.asking import Ask
 from doorward.ccs.rules.facts import Grant, JournalRow, LimitLog, Provisioned, Request
 from doorward.ccs.rules.formats import Catalogue
-from doorward.ccs.rules.identity import TokenReader, scope_missing
+from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.switchboard import Switchboard
 from doorward.ccs.taking import Taken, Taking, requests_in
 from doorward.ccs.terms import Terms
@@ -72,15 +73,6 @@ class Frame:
 
     gateway: str
     raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Somebody asks for a request with a live token, and by which channel its answer would leave."""
-
-    token: str
-    request: str
-    channel: str
 
 
 class Journey:
@@ -328,9 +320,11 @@ class Journey:
         taken = await self.store.write(lambda books: self._record(books, frames))
         for gateway, seqs in taken.acks.items():
             self.switchboard.post_soon(gateway, Ack(seqs=seqs), head=taken.head)
+        for wait, answer in taken.given:
+            wait.answer = answer
         self.waiters.tell(taken.ended)
         if taken.events:
-            self.pushing.look({event.party for event in taken.events})
+            self.pushing.tell(taken.events)
             await self._hint(taken)
         for gateway in taken.hellos:
             await self.greet(gateway)
@@ -343,8 +337,7 @@ class Journey:
         taking = Taking(self.refusals, self.rng, now_us)
         taken = taking.taken
         opened = self._open(frames, taking)
-        gateways = await books.gateways({frame.gateway for frame in opened}, lock=True)
-        marks = {each.id: (each.up_epoch, each.up_counter) for each in gateways.values()}
+        marks = await books.frame_marks({frame.gateway for frame in opened})
         fresh = taking.fresh(opened, marks)
         ids = {id for frame in fresh for message in frame.messages for id in requests_in(message)}
         taken.requests = await books.requests(ids, lock=True) if ids else {}
@@ -354,12 +347,27 @@ class Journey:
         await give_back(books, taken.let_go, now_us)
         if notices:
             await take_notices(books, notices, taken, self.terms, self.rng, now_us)
+        await self._hand_over_here(books, taken, now_us)
         await books.mark_frames(marks, now_us)
         await books.update_requests(list(taken.changed.values()))
         taken.head = await books.write_journal(taken.journal(now_us), taken.peers.values())
-        await books.add_events(taken.events)
+        taken.events = await self.pushing.add(books, taken.events)
         await books.applied(taken.applied, now_us, taken.failed)
         return taken
+
+    async def _hand_over_here(self, books: Books, taken: Taken, now_us: int) -> None:
+        """S1.12–S1.17 for those who wait on this worker: the transaction that takes an answer hands it over."""
+        waits = [(wait, id) for id in sorted(taken.ended) for wait in self.waiters.of(id)]
+        if not waits:
+            return
+        asked = [Fetch(wait.token, id, "wait") for wait, id in waits]
+        ended = {id: taken.requests[id] for _, id in waits}
+        handed = await hand_over_all(books, self.tokens, asked, ended, now_us)
+        for id, request in handed.changed.items():
+            taken.keep(request, handed.steps[id])
+        for (wait, _), answer in zip(waits, handed.answers, strict=True):
+            wait.chosen = True
+            taken.given.append((wait, answer))
 
     def _open(self, frames: Sequence[Frame], taking: Taking) -> list[FrameUp]:
         """F23: size, MAC and form of every frame; what fails is an unauthorised attempt (F24)."""
@@ -419,31 +427,11 @@ class Journey:
 
     async def _authorise_again(self, books: Books, asked: list[Fetch]) -> list[Request | Exception]:
         now_us = self.clock.now_us()
-        callers = await authenticate_all(books, self.tokens, [fetch.token for fetch in asked], now_us)
         found = await books.requests({fetch.request for fetch in asked}, lock=True)
-        places, grants = await targets(books, found.values(), now_us)
-        answers: list[Request | Exception] = []
-        changed: dict[str, Request] = {}
-        rows = []
-        for fetch, caller in zip(asked, callers, strict=True):
-            request = changed.get(fetch.request) or found.get(fetch.request)
-            if isinstance(caller, Refused):
-                answers.append(caller)
-            elif fetch.channel != "wait" and "monitor" not in caller.scopes:
-                answers.append(scope_missing("monitor"))
-            elif request is None or request.party != caller.party.id:
-                answers.append(Refused(Reason.NOT_FOUND))
-            else:
-                place, grant = places.get(request.service_point), grants.get(pair_of(request))
-                decided = way_back.hand_over(request, caller.party, place, grant, fetch.channel, now_us)
-                over, steps, shown = way_back.close_hand_over(*decided, fetch.channel, now_us)
-                answers.append(shown)
-                if steps:
-                    changed[over.id] = over
-                    rows.append(way_back.journal_of(over, steps, now_us))
-        await books.update_requests(list(changed.values()))
-        await books.write_journal(rows)
-        return answers
+        handed = await hand_over_all(books, self.tokens, asked, found, now_us)
+        await books.update_requests(list(handed.changed.values()))
+        await books.write_journal(handed.journal(now_us))
+        return handed.answers
 
     # ==== letting go =================================================================================
 

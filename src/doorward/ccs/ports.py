@@ -216,6 +216,10 @@ class Books(FleetBooks, Protocol):
         """Gateways by id."""
         ...
 
+    async def frame_marks(self, ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """The highest (epoch, counter) of frames from gateways, whose rows stay locked."""
+        ...
+
     async def mark_frames(self, marks: Mapping[str, tuple[int, int]], now_us: int) -> None:
         """Store the high-water (epoch, counter) of frames from gateways, and that they were seen."""
         ...

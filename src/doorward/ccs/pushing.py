@@ -7,7 +7,7 @@ again (S1.12–S1.14); a thin notice carries no customer data, a full push does.
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -68,13 +68,28 @@ class Pushing:
         self.news = Waiters()
         """Who follows a feed by a stream, by third party."""
 
-    def look(self, parties: Iterable[str] | None = None) -> None:
-        """Something may be due, and is news to these third parties (``None``: to anybody)."""
+    async def add(self, books: Books, events: list[Event]) -> list[Event]:
+        """Append to the feeds; what no endpoint takes now is not claimed later. Return them as they went in."""
+        if not events:
+            return []
+        endpoints = await books.endpoints({event.party for event in events})
+        added = [
+            event if endpoint_for(event, endpoints.get(event.party, [])) else replace(event, webhook="none")
+            for event in events
+        ]
+        await books.add_events(added)
+        return added
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """These were committed: wake who follows their feeds, and push what is due."""
+        if any(event.webhook == "pending" for event in events):
+            self._wake.set()
+        self.news.tell({event.party for event in events})
+
+    def look(self) -> None:
+        """Something may be due, and news to anybody."""
         self._wake.set()
-        if parties is None:
-            self.news.wake_all()
-        else:
-            self.news.tell(parties)
+        self.news.wake_all()
 
     async def run(self, idle_s: float = 1.0) -> None:
         """Push what is due until cancelled; looks at least every ``idle_s``."""

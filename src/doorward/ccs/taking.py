@@ -12,6 +12,7 @@ from doorward.ccs.rules.facts import Event, JournalRow, Request, StepRecord
 from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after
 from doorward.ccs.switchboard import judge_counter
+from doorward.ccs.waiting import Wait
 from doorward.kit.ids import uuid7
 from doorward.wire.chain import HASH_BYTES, Head, PeerHead
 from doorward.wire.messages import Applied, Attempt, FrameUp, Hello, Known, Receipt, Result, Up
@@ -45,6 +46,8 @@ class Taken:
     ended: set[str] = field(default_factory=set)
     let_go: set[str] = field(default_factory=set)
     """Controls that did not act, or hold no more: what they held of the caps is free again (X04)."""
+    given: list[tuple[Wait, Request | Exception]] = field(default_factory=list)
+    """To whom of those who wait here answers go with this commit."""
 
     def keep(self, request: Request, steps: list[StepRecord]) -> None:
         """A request has become this, for these reasons."""

@@ -130,6 +130,8 @@ async def test_marks_of_frames_are_kept(home: Rig) -> None:
     assert {id: (each.up_epoch, each.up_counter, each.seen_us) for id, each in found.items()} == {
         "gw-1": (7, 42, NOW + 5)
     }
+    marks = await home.store.write(lambda books: books.frame_marks(["gw-1", "gw-9"]))
+    assert marks == {"gw-1": (7, 42)}
 
 
 async def test_a_gateway_comes_back_as_it_was_put(rig: Rig) -> None:

@@ -22,7 +22,6 @@ from doorward.ccs.journey import Journey
 from doorward.ccs.reading import NOW, Reading
 from doorward.ccs.rules.asking import check_name
 from doorward.ccs.views import View
-from doorward.ccs.waiting import wait_for
 from doorward.wire.reasons import Reason, Refused
 
 log = structlog.get_logger(__name__)
@@ -109,12 +108,12 @@ class Streams:
     ) -> None:
         news = self._journey.pushing.news
         woken = news.add(party)
-        gone.add_done_callback(lambda _: woken.set())
+        gone.add_done_callback(lambda _: woken.event.set())
         loop = asyncio.get_running_loop()
         spoke_s = loop.time()
         try:
             while not self._closing and not gone.done():
-                woken.clear()
+                woken.event.clear()
                 events = await self._reading.events(
                     token, after=after, kinds=kinds, limit=PAGE, channel="stream"
                 )
@@ -124,7 +123,7 @@ class Streams:
                 elif loop.time() - spoke_s >= KEEP_ALIVE_S:
                     await stream.write(b": still here\n\n")
                 else:
-                    await wait_for(woken, self._look_s)
+                    await woken.within(self._look_s)
                     continue
                 spoke_s = loop.time()
         finally:

@@ -17,7 +17,7 @@ from doorward.ccs.rules.facts import Request
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.rules.limits import Ticket
 from doorward.ccs.views import View, request_view
-from doorward.ccs.waiting import wait_for
+from doorward.ccs.waiting import Wait
 from doorward.ccs.way_back import without_result
 from doorward.ccs.way_out import Accepted, Declined, Verdict
 from doorward.kit.gather import Overloaded
@@ -132,27 +132,27 @@ class Requests:
         """Ask, then wait for the end. The waiter stands before the request does, so no end is missed."""
         waiters = self._journey.waiters
         until_s = asyncio.get_running_loop().time() + wait_s
-        ended = waiters.add(ask.id)
+        wait = waiters.add(ask.id, ask.token)
         try:
             verdict = await self._journey.asks.ask(ask)
             if not isinstance(verdict, Accepted):
                 return verdict, None
             if verdict.request.id != ask.id:
                 return verdict, await self._wait_again(ask.token, verdict.request.id, until_s)
-            return verdict, await self._wait(ask.token, ask.id, ended, until_s)
+            return verdict, await self._wait(ask.id, wait, until_s)
         finally:
-            waiters.drop(ask.id, ended)
+            waiters.drop(ask.id, wait)
 
     async def _wait_again(self, token: str, id: str, until_s: float) -> Request | None:
         """Wait for a request that was accepted earlier, under the same key."""
-        ended = self._journey.waiters.add(id)
-        ended.set()
+        wait = self._journey.waiters.add(id, token)
+        wait.event.set()
         try:
-            return await self._wait(token, id, ended, until_s)
+            return await self._wait(id, wait, until_s)
         finally:
-            self._journey.waiters.drop(id, ended)
+            self._journey.waiters.drop(id, wait)
 
-    async def _wait(self, token: str, id: str, ended: asyncio.Event, until_s: float) -> Request | None:
+    async def _wait(self, id: str, wait: Wait, until_s: float) -> Request | None:
         """Return the request when it is final, or ``None`` when the time is up."""
         if self._waits >= WAITS_MAX:
             return None
@@ -160,14 +160,19 @@ class Requests:
         try:
             loop = asyncio.get_running_loop()
             while not self._closing and (left_s := until_s - loop.time()) > 0:
-                if not await wait_for(ended, left_s):
-                    return None
-                request = await self._journey.fetch(token, id, "wait")
-                if request.final_us:
-                    return request
-            return None
+                if await wait.within(left_s):
+                    request = await self._told(id, wait)
+                    if request.final_us:
+                        return request
+            return await self._told(id, wait) if wait.chosen else None
         finally:
             self._waits -= 1
+
+    async def _told(self, id: str, wait: Wait) -> Request:
+        """Return what the commit that took the answer gave; when it gave nothing, what there is now."""
+        if isinstance(wait.answer, Exception):
+            raise wait.answer
+        return wait.answer or await self._journey.fetch(wait.token, id, "wait")
 
     # one that is there
 

@@ -111,6 +111,14 @@ LOCK_GATEWAYS = Statement(
     ),
     "ids",
 )
+FRAME_MARKS = Statement(
+    lambda f: locked(
+        select(t.gateway.c.id, t.gateway.c.up_epoch, t.gateway.c.up_counter)
+        .where(f.any_of(t.gateway.c.id, "ids"))
+        .order_by(t.gateway.c.id)
+    ),
+    "ids",
+)
 MARK_FRAMES = updating(t.gateway, "id", ("up_epoch", "up_counter", "seen_us"))
 
 _moving_row = REQUEST.dumper((*MOVING, "id"))
@@ -163,6 +171,10 @@ class Dispatching(Part):
         """Gateways by id."""
         rows = await self._on.rows(LOCK_GATEWAYS if lock else GATEWAYS, ids)
         return {row[0]: GATEWAY.load(row) for row in rows}
+
+    async def frame_marks(self, ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """The highest (epoch, counter) of frames from gateways, whose rows stay locked."""
+        return {row[0]: (row[1], row[2]) for row in await self._on.rows(FRAME_MARKS, ids)}
 
     async def mark_frames(self, marks: Mapping[str, tuple[int, int]], now_us: int) -> None:
         """Store the high-water (epoch, counter) of frames from gateways, and that they were seen."""
