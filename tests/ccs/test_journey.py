@@ -5,12 +5,8 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-<<<<<<< ours
 from doorward.ccs import switchboard
-from doorward.ccs.rules.facts import Endpoint, Party
-=======
 from doorward.ccs.rules.facts import Endpoint, Party, Request
->>>>>>> theirs
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
