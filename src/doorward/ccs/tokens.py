@@ -292,6 +292,7 @@ class AssertionClaims(msgspec.Struct, frozen=True, kw_only=True):
     nbf: float = 0
 
 
+_header = msgspec.json.Decoder(dict[str, Any])
 _claims = msgspec.json.Decoder(AssertionClaims)
 
 
@@ -302,7 +303,9 @@ async def _client(books: AllBooks, client: str) -> tuple[Party | None, Sequence[
 
 def _unverified(attempt: Attempt) -> AssertionClaims:
     try:
-        _, payload, _ = attempt.assertion.split(".")
+        head, payload, _ = attempt.assertion.split(".")
+        if "crit" in _header.decode(unb64url(head)):
+            raise ValueError("a critical header that is not known here")
         claims = _claims.decode(unb64url(payload))
     except (ValueError, msgspec.DecodeError) as error:
         raise OAuthRefused(
