@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "people": ("doorward.cli.people", "Who can sign in to the portal; one-time links."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),
     "tour": ("doorward.cli.tour", "Walk through scenarios 1 and 2 on a fresh system."),
+    "audit": ("doorward.cli.audit", "Verify the record, and that permission stood for all."),
     "bench": ("doorward.cli.bench", "Measure round trips, against the floor."),
     "simulate": ("doorward.cli.simulate", "The real CCS and gateways in worlds of virtual time."),
     "ask": ("doorward.cli.ask", "Ask a device, and watch the request's journey."),

@@ -2,13 +2,22 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from doorward.ccs.engines.migrations import migrate_postgresql, migrate_sqlite
-from doorward.ccs.engines.postgresql import READERS, WRITERS, connected, open_postgresql
-from doorward.ccs.engines.sqlite import SqliteStore
+from doorward.ccs.engines.migrations import head, migrate_postgresql, migrate_sqlite
+from doorward.ccs.engines.postgresql import (
+    READERS,
+    WRITERS,
+    PostgresqlExecutor,
+    connected,
+    open_postgresql,
+)
+from doorward.ccs.engines.sqlite import SqliteExecutor, SqlitePen, SqliteStore
+from doorward.ccs.engines.store.auditing import Auditing
 from doorward.ccs.ports import Store
 from doorward.kit.clock import Clock
 from doorward.kit.sqlite_thread import BUSY_WAIT_MS_MAX, MEMORY
@@ -64,3 +73,31 @@ def upgrade(url: str) -> None:
 async def _upgrade_postgresql(dsn: str) -> None:
     async with connected(dsn) as connection:
         await migrate_postgresql(connection)
+
+
+@asynccontextmanager
+async def auditing(url: str) -> AsyncIterator[Auditing]:
+    """The record of a database, to be read beside a system that runs or of one that is stopped. Nothing is
+    changed, every read is a transaction of its own.
+
+    Raises ``ValueError`` for a URL of another kind or a database of another version, and the driver's error."""
+    path = sqlite_path(url)
+    if path is None:
+        async with connected(url) as server:
+            await server.execute("SET default_transaction_read_only = on")
+            _require_current(await server.fetchval("SELECT version_num FROM alembic_version"))
+            yield Auditing(PostgresqlExecutor(server), 0)
+        return
+    with closing(_connect_to_read(path)) as file:
+        _require_current(file.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+        yield Auditing(SqliteExecutor(file, SqlitePen()), 0)
+
+
+def _connect_to_read(path: str) -> sqlite3.Connection:
+    where = f"{Path(path).absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(where, uri=True, isolation_level=None, timeout=BUSY_WAIT_MS_MAX / 1000)
+
+
+def _require_current(revision: str) -> None:
+    if revision != head():
+        raise ValueError(f"the database is at revision {revision}, this version of Doorward at {head()}")

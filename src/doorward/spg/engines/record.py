@@ -1,7 +1,8 @@
 """The gateway's journal and its chain: every transaction that writes it adds one link (docs/adr/0009)."""
 
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from doorward.wire.chain import (
     Link,
     Part,
     PeerHead,
+    Row,
     beginning,
     digest_of,
     seal,
@@ -137,10 +139,55 @@ class Record:
 
     # what an auditor reads
 
-    def links(self, after: int, limit: int) -> list[Link]:
-        """Links above ``after``, in order; raises ``msgspec.DecodeError`` for what is no link."""
+    def links(self, after: int, limit: int) -> list[tuple[int, Link | None]]:
+        """Links above ``after`` with their numbers, in order; ``None`` for one that cannot be read."""
         rows = self._sql.execute("SELECT * FROM chain WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
-        return [_load(row) for row in rows]
+        return [(row[0], _load(row)) for row in rows]
+
+    def hashes(self, seqs: Collection[int]) -> dict[int, bytes]:
+        """The hashes of links, by number."""
+        rows = self._sql.execute(
+            "SELECT seq, hash FROM chain WHERE seq IN (SELECT value FROM json_each(?))",
+            (_json.encode(list(seqs)).decode(),),
+        )
+        return {seq: bytes(hashed) for seq, hashed in rows}
+
+    def covered(self, first: int, last: int, limit: int) -> list[tuple[int, Row]]:
+        """Rows of the links ``first`` … ``last``, each with its link, in order."""
+        rows = self._sql.execute(
+            f"SELECT link, {', '.join(CHAINED)} FROM journal WHERE link BETWEEN ? AND ?"  # noqa: S608
+            " ORDER BY link, seq LIMIT ?",
+            (first, last, limit),
+        )
+        return [(row[0], row[1:]) for row in rows]
+
+    def expired(self) -> tuple[Head, str]:
+        """The last link that is no longer kept, as the record itself says, in which row's words."""
+        row = self._sql.execute(
+            "SELECT detail FROM journal WHERE step = ? ORDER BY seq DESC LIMIT 1", (EXPIRED,)
+        ).fetchone()
+        said = _SAYS_EXPIRED.match(row[0]) if row else None
+        if said is None:
+            return beginning(WRITER), ""
+        return Head(writer=WRITER, epoch=0, seq=int(said[1]), hash=bytes.fromhex(said[2])), row[0]
+
+    def messages(self, after: str, limit: int) -> list[str]:
+        """Ids of messages in the journal above an id, in order."""
+        rows = self._sql.execute(
+            "SELECT DISTINCT message FROM journal WHERE message > ? AND message <> '' ORDER BY message LIMIT ?",
+            (after, limit),
+        )
+        return [row[0] for row in rows]
+
+    def checkpoints(self, after: int, limit: int) -> list[tuple[int, str]]:
+        """Checkpoints of the CCS above one of our own numbers, in order."""
+        rows = self._sql.execute(
+            "SELECT number, document FROM checkpoint WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+        )
+        return rows.fetchall()
+
+
+_SAYS_EXPIRED = re.compile(r"links up to (\d+), which was ([0-9a-f]{64})$")
 
 
 def _row(link: Link) -> tuple[object, ...]:
@@ -150,16 +197,19 @@ def _row(link: Link) -> tuple[object, ...]:
     )
 
 
-def _load(row: Sequence[Any]) -> Link:
+def _load(row: Sequence[Any]) -> Link | None:
     seq, epoch, at_us, prev, parts, marks, peers, hashed = row
-    return Link(
-        writer=WRITER,
-        epoch=epoch,
-        seq=seq,
-        at_us=at_us,
-        prev=bytes(prev),
-        parts=_parts.decode(parts),
-        marks=bytes(marks),
-        peers=_peers.decode(peers),
-        hash=bytes(hashed),
-    )
+    try:
+        return Link(
+            writer=WRITER,
+            epoch=epoch,
+            seq=seq,
+            at_us=at_us,
+            prev=bytes(prev),
+            parts=_parts.decode(parts),
+            marks=bytes(marks),
+            peers=_peers.decode(peers),
+            hash=bytes(hashed),
+        )
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return None
