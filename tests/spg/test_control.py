@@ -56,12 +56,12 @@ async def test_a_control_ends_by_itself_after_four_hours_when_nobody_says(tmp_pa
 
 
 @in_virtual_time
-async def test_a_control_ends_at_its_until_within_a_tenth_of_its_length(tmp_path: Path) -> None:
+async def test_a_control_ends_at_random_after_its_until_within_no_more_than_its_length(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     until_us = home.wall.now_us() + 100 * US
     await home.ask(Operation.TURN_OFF, until_us=until_us)
     await home.settle(600, until=lambda: len(home.adapter.acts) == 2)
-    assert until_us <= home.wall.now_us() <= until_us + 11 * US
+    assert until_us <= home.wall.now_us() <= until_us + 101 * US
 
 
 @in_virtual_time
@@ -454,7 +454,7 @@ async def test_a_limit_of_the_whole_is_met_across_the_permitted_devices_and_undo
         "pump": {"watts": 0.0},
         "heat": {"watts": 500.0},
     }
-    await home.sleep(12 * 60)
+    await home.sleep(21 * 60)
     assert sum(thing.power_w for thing in home.adapter.things.values()) == 6000
 
 

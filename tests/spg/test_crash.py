@@ -215,7 +215,7 @@ async def test_a_restart_sets_the_end_of_a_control_again(tmp_path: Path) -> None
     await home.restart()
     await home.sleep(3500)
     assert home.adapter.things["pump"].power_w == 500
-    await home.sleep(600)
+    await home.sleep(800)
     assert home.adapter.things["pump"].power_w == 1000
 
 

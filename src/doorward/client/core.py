@@ -294,6 +294,7 @@ class Core:
             issued_us=now_us,
             expires_us=expires_us or max(start_us, now_us) + SIGNED_S * US,
             grant_version=version,
+            campaign=bool(ask.campaign),
         )
         key = self._command_key
         fields["signature"] = sign(msgspec.json.encode(command), key.key, key.kid, "command")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from doorward.kit.ids import uuid7
 from doorward.spg.ports import Books, Hands, Post, Store, TrustedClock
-from doorward.spg.rules.facts import Keys, Policy, Request
+from doorward.spg.rules.facts import Control, Keys, Policy, Request
 from doorward.spg.rules.house import House
 from doorward.spg.rules.page import Page
 from doorward.spg.rules.tally import Cause, RefusalBound, Tally
@@ -111,6 +111,10 @@ class Desk:
     def draw(self, room_us: int) -> int:
         """Return a random time below ``room_us``."""
         return self.rng.randrange(room_us) if room_us > 0 else 0
+
+    def end_us(self, control: Control, now_us: int) -> int:
+        """Return when a control is let go that is to be let go now: what began at random ends at random."""
+        return now_us + (self.draw(self.policy.end_spread_us_max) if control.campaign else 0)
 
     async def commit(self, page: Page) -> None:
         """Write the page; then remember it, send what it sends, and do what follows.

@@ -150,6 +150,7 @@ class Journey:
         async with self.desk.hands.hold(devices, WITHDRAW_RANK):
             page = self.desk.page()
             page.ended[grant] = version
+            page.controls = [c for c in self.desk.house.controls.values() if c.grant == grant and c.campaign]
             page.note(
                 "withdrawn",
                 page.now_us,

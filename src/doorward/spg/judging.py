@@ -133,7 +133,8 @@ class Judging:
                 detail="a more urgent control",
             )
         if entry.cancelled:
-            page.controls.append(ended_now(act.control, page.now_us, Reason.CANCELLED))
+            end_us = self.desk.end_us(act.control, page.now_us)
+            page.controls.append(ended_now(act.control, end_us, Reason.CANCELLED))
 
     def _did_data(self, did: Did) -> dict[str, object]:
         """The reading after, and beside it the one before and the times that were drawn."""

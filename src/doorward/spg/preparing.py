@@ -122,9 +122,7 @@ class Preparing:
             self._require_rested(entry, device, now_us)
         baseline = running.baseline if running is not None else await self.desk.hands.snapshot(device)
         until_us = controls.until_of(command, max(entry.request.start_us, now_us), self.desk.policy)
-        ends_us = until_us + self.desk.draw(
-            controls.end_room_us(now_us, until_us, bounds.hours_max, self.desk.policy)
-        )
+        ends_us = self._draw_end(command, bounds, now_us, until_us)
         target = HanCommand(
             operation=operation, body=body, until_us=ends_us, baseline=baseline, id=command.id
         )
@@ -147,9 +145,18 @@ class Preparing:
                 started_us=now_us,
                 until_us=until_us,
                 ends_us=ends_us,
+                campaign=command.campaign
+                or command.spread_s > 0
+                or (running is not None and running.campaign),
                 bound_to=binding_of(device),
             ),
         )
+
+    def _draw_end(self, command: Command, bounds: Bounds, now_us: int, until_us: int) -> int:
+        expires_us = self.desk.house.live(command, now_us).document.expires_us
+        latest_us = controls.latest_end_us(now_us, bounds.hours_max, expires_us)
+        earliest_us, latest_us = controls.end_window_us(now_us, until_us, latest_us, self.desk.policy)
+        return earliest_us + self.desk.draw(latest_us - earliest_us)
 
     def _require_rested(self, entry: Entry, device: ProvisionedDevice, now_us: int) -> None:
         """A compressor that was just turned off is not turned on again before it has rested."""

@@ -223,8 +223,16 @@ class Receiving:
             return True
         if house.ending.get(grant, -1) < version:
             house.ending[grant] = version
+            self._let_go_at_random(grant)
             self.doers.withdraw(grant, version)
         return False
+
+    def _let_go_at_random(self, grant: str) -> None:
+        """A withdrawal of a million permissions lets no million devices go in the same second (X04)."""
+        house = self.desk.house
+        for control in [c for c in house.controls.values() if c.grant == grant and c.campaign]:
+            again_us = self.desk.clock.now_us() + self.desk.draw(self.desk.policy.withdraw_spread_us)
+            house.controls[control.device] = replace(control, again_us=max(control.again_us, again_us))
 
     # --- requests ----------------------------------------------------------------------------------
 
@@ -267,9 +275,8 @@ class Receiving:
         if known is not None and not (known.state == UNKNOWN and command.attempt > known.attempt):
             return self._again(known, page, command.attempt)
         now_us = page.now_us
-        start_us = max(command.start_us, now_us) + self.desk.draw(
-            controls.start_room_us(command, self.desk.policy)
-        )
+        start_us = max(command.start_us, now_us)
+        start_us += self.desk.draw(controls.start_room_us(command, start_us, self.desk.policy))
         until_us = controls.until_of(command, start_us, self.desk.policy)
         try:
             self._require_new(command, seen)
@@ -422,7 +429,9 @@ class Receiving:
         elif entry is not None and entry.acting:
             entry.cancelled = True
         elif known.is_final:
-            page.controls.extend(ended_now(each, page.now_us, Reason.CANCELLED) for each in control)
+            page.controls.extend(
+                ended_now(each, self.desk.end_us(each, page.now_us), Reason.CANCELLED) for each in control
+            )
             self._again(known, page)
         elif known.command is not None and known.id not in page.results:
             if entry is not None:

@@ -32,7 +32,8 @@ class Recovering:
         for intent, word in zip(intents, verdicts, strict=True):
             control = self.desk.house.controls.get(intent.device)
             if control is not None and control.id == intent.id:
-                ending = ended_now(control, page.now_us, Reason.CANCELLED) if entry.cancelled else control
+                end_us = self.desk.end_us(control, page.now_us)
+                ending = ended_now(control, end_us, Reason.CANCELLED) if entry.cancelled else control
                 page.controls.append(replace(ending, uncertain=word != "DONE"))
         page.step(
             entry.command, Step.ANSWER_RECEIVED, page.now_us, detail="found after a restart of the gateway"

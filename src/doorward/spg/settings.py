@@ -37,9 +37,13 @@ class GatewaySettings(BaseSettings):
     control_default_h: Annotated[float, Field(gt=0)] = 4.0
     """Hours that a control lasts when nobody says."""
     end_spread_s: Annotated[float, Field(ge=0)] = 600.0
-    """A control ends at a random time up to so many seconds after its end (at most a tenth of its length)."""
-    start_spread_s_max: Annotated[float, Field(ge=0)] = 600.0
+    """A control ends at a random time up to so many seconds after its end (and no longer than it lasted)."""
+    start_spread_s_max: Annotated[float, Field(ge=0)] = 3600.0
     """The longest random delay of a start that a request may ask for."""
+    campaign_spread_s: Annotated[float, Field(ge=0)] = 600.0
+    """A control of a campaign begins at random within no less, whatever the request says. Short only in a demo."""
+    withdraw_spread_s: Annotated[float, Field(ge=0)] = 60.0
+    """What ran in a campaign is let go at random within so many seconds when permission is withdrawn."""
     rest_s: dict[str, float] = {"heat_pump": 180.0, "relay": 30.0}
     """Shortest time off, in seconds, by device class or model, before a device is turned on again."""
     han_call_s_max: Annotated[float, Field(gt=0)] = 30.0
@@ -76,6 +80,8 @@ class GatewaySettings(BaseSettings):
             per_day=self.per_day,
             control_us_default=int(self.control_default_h * HOUR_S * US),
             start_spread_us_max=int(self.start_spread_s_max * US),
+            campaign_spread_us=int(self.campaign_spread_s * US),
+            withdraw_spread_us=int(self.withdraw_spread_s * US),
             end_spread_us_max=int(self.end_spread_s * US),
             rest_us={name: int(rest_s * US) for name, rest_s in self.rest_s.items()},
             sample_us=int(self.sample_interval_s * US),

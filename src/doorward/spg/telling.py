@@ -17,6 +17,7 @@ from doorward.spg.rules.page import Page
 from doorward.spg.under_way import finish, recheck
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Step
+from doorward.wire.times import to_rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,12 @@ class Telling:
         page.controls = [act.control for act in acts]
         for act in acts:
             page.step(
-                entry.command, Step.PASSED_TO_HAN, page.now_us, device=act.device.id, tell=act is acts[0]
+                entry.command,
+                Step.PASSED_TO_HAN,
+                page.now_us,
+                detail=f"ends {to_rfc3339(act.control.ends_us)}",
+                device=act.device.id,
+                tell=act is acts[0],
             )
         try:
             await self.desk.commit(page)

@@ -139,3 +139,5 @@ class SignedCommand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     issued_us: int
     expires_us: int
     grant_version: int
+    campaign: bool = False
+    """Part of a campaign: it begins at random, whatever is said on the way (X04)."""

@@ -198,7 +198,10 @@ def _signed(command: Command, document: GrantDocument, house: House) -> SignedCo
         return None
     keys = house.operations_keys if document.utility else document.party_keys
     asked = {name: getattr(command, field) for name, field in _SIGNED.items()}
-    return require_signed(command.signature, keys, asked, bytes(command.body))
+    signed = require_signed(command.signature, keys, asked, bytes(command.body))
+    if signed.campaign and not command.campaign:
+        raise Refused(Reason.SIGNATURE_INVALID, "signed as part of a campaign, which begins at random")
+    return signed
 
 
 def require_still_signed(command: Command, document: GrantDocument, house: House) -> None:

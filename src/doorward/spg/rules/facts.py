@@ -41,10 +41,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     control_us_default: int = CONTROL_US_DEFAULT
     start_late_us_max: int = MINUTE_US
     """How late a control with a start in the future may begin."""
-    start_spread_us_max: int = 10 * MINUTE_US
+    start_spread_us_max: int = 60 * MINUTE_US
+    """The longest random start that a command may ask for."""
+    campaign_spread_us: int = 10 * MINUTE_US
+    """A control of a campaign begins at random within no less, whatever the command says (X04)."""
     end_spread_us_max: int = 10 * MINUTE_US
-    end_spread_share_max: float = 0.1
-    """The random end of a control is at most this share of its length after ``until``."""
+    """Every control ends at random within this time, or its own length."""
+    withdraw_spread_us: int = MINUTE_US
+    """When permission is withdrawn, what ran in a campaign is let go at random within this time."""
     rest_us: dict[str, int] = msgspec.field(
         default_factory=lambda: {DeviceClass.HEAT_PUMP.value: 180 * US, DeviceClass.RELAY.value: 30 * US}
     )
@@ -133,9 +137,11 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """Why it ends before its time."""
     bound_to: str = ""
     """Fingerprint of the equipment that it was set on (:func:`doorward.wire.grants.binding`)."""
+    campaign: bool = False
+    """It began at random with others, and is let go at random, too (X04)."""
     tries: int = 0
     again_us: int = 0
-    """After a release that failed: when it is tried again."""
+    """When it is let go, after a release that failed or permission that was withdrawn."""
 
     def is_same(self, other: "Control | None") -> bool:
         """Whether ``other`` is this control, whatever was noted on it since."""
