@@ -1,10 +1,12 @@
 """What a worker does about gateways that another one served, and what it leaves behind."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from doorward.ccs import journey
+from doorward.ccs.ports import StoreUnavailable
 from doorward.wire.messages import Reconcile, Time
 from tests.ccs.town import READ, SECOND, Town, settle
 
@@ -27,6 +29,31 @@ async def test_a_gateway_that_says_no_hello_is_greeted_and_then_served(
     assert isinstance(heard[0], Time)
     assert [type(each) for each in heard].count(Reconcile) == 1
     assert heard[-1].id  # type: ignore[union-attr]
+
+
+async def test_a_gateway_that_cannot_be_greeted_now_is_greeted_when_the_books_are_back(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "HELLO_WAIT_S", 0.01)
+    read, failures = town.store.read, 3
+
+    async def failing(step: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailable("no connection")
+        return await read(step)
+
+    await town.gateway.disconnect()
+    town.gateway.heard()
+    monkeypatch.setattr(town.store, "read", failing)
+    await town.gateway.connect()
+    for _ in range(3_000):
+        if heard := town.gateway.heard():
+            break
+        await asyncio.sleep(0.01)
+    assert failures == 0
+    assert isinstance(heard[0], Time)
 
 
 async def test_a_gateway_that_said_hello_is_not_greeted_twice(

@@ -309,10 +309,19 @@ class Journey:
 
     async def _greet_silent(self, gateways: list[str]) -> list[Exception | None]:
         """Greet gateways that were connected before we served them."""
-        await self._learn(set(gateways))
         for gateway in sorted(set(gateways)):
-            await self.greet(gateway)
+            await self._greet_surely(gateway)
         return [None] * len(gateways)
+
+    async def _greet_surely(self, gateway: str) -> None:
+        """Greet a gateway; while the books cannot be read it waits, and says no hello again by itself."""
+        try:
+            await self._learn({gateway})
+            await self.greet(gateway)
+        except Exception:
+            log.exception("a gateway could not be greeted; it is tried again", gateway=gateway)
+            self.switchboard.lost(gateway)
+            asyncio.get_running_loop().call_later(HELLO_WAIT_S, self._still_silent, gateway)
 
     async def _take(self, frames: list[Frame]) -> list[Exception | None]:
         """S1.15, S2.16: effects and the frames' marks in one transaction; only then acknowledge."""
@@ -327,7 +336,7 @@ class Journey:
             self.pushing.tell(taken.events)
             await self._hint(taken)
         for gateway in taken.hellos:
-            await self.greet(gateway)
+            await self._greet_surely(gateway)
         room = {gateway for gateway, id in taken.heard if self.switchboard.took(gateway, id)}
         self.dispatch_to(taken.room | room)
         return [None] * len(frames)
