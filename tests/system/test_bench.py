@@ -57,6 +57,15 @@ def test_the_bench_runs_and_finds_nothing_lost_and_nothing_done_twice(engines: s
     )
 
 
+def test_light_gateways_lose_their_links_and_come_back_over_a_history_and_nothing_is_lost() -> None:
+    report = bench("--light", "--storm", "--history", "1000", "--hand-over", "wait")
+    assert (report["lost"], report["duplicated"], report["ledgers"]["refused"]) == (0, 0, 0)
+    assert (report["light_gateways"], report["history_rows"]) == (True, 1000)
+    (storm,) = [phase for phase in report["phases"] if phase["phase"] == "storm"]
+    assert storm["reconnected_s"] > 0
+    assert storm["round_trips"] == storm["requests"] > 0
+
+
 def line(id: str, state: str = "DONE", operation: str = "limit") -> Line:
     return Line(device="EV-1", operation=operation, id=id, state=state)
 

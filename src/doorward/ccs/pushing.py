@@ -7,7 +7,7 @@ again (S1.12–S1.14); a thin notice carries no customer data, a full push does.
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -86,10 +86,13 @@ class Pushing:
             self._wake.set()
         self.news.tell({event.party for event in events})
 
-    def look(self) -> None:
-        """Something may be due, and news to anybody."""
+    def look(self, parties: Iterable[str] | None = None) -> None:
+        """Something may be due, and is news to these third parties (``None``: to anybody)."""
         self._wake.set()
-        self.news.wake_all()
+        if parties is None:
+            self.news.wake_all()
+        else:
+            self.news.tell(parties)
 
     async def run(self, idle_s: float = 1.0) -> None:
         """Push what is due until cancelled; looks at least every ``idle_s``."""

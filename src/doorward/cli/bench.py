@@ -28,7 +28,16 @@ def bench(
         str, typer.Option(help="Store and link: sqlite,websocket or postgresql,websocket or postgresql,mqtt.")
     ] = "sqlite,websocket",
     workers: Annotated[int, typer.Option(min=1, max=64, help="CCS processes (postgresql,mqtt).")] = 1,
-    gateways: Annotated[int, typer.Option(min=1, max=5000, help="Gateways that connect.")] = 1_000,
+    gateways: Annotated[int, typer.Option(min=1, max=20_000, help="Gateways that connect.")] = 1_000,
+    light: Annotated[
+        bool, typer.Option("--light", help="Light gateways: real links and frames, no store and no checks.")
+    ] = False,
+    storm: Annotated[
+        bool, typer.Option("--storm", help="Also a phase in which all (light) gateways reconnect.")
+    ] = False,
+    history: Annotated[
+        int, typer.Option(min=0, max=100_000_000, help="Journal rows that are there before it begins.")
+    ] = 0,
     rate: Annotated[
         float, typer.Option(min=1, max=5000, help="Round trips a second when steady.")
     ] = HONO_PER_S,
@@ -54,6 +63,9 @@ def bench(
             seconds=seconds,
             hand_overs=_hand_overs(hand_over),
             quick=quick,
+            light=light,
+            storm=storm,
+            history=history,
         )
         report = asyncio.run(_measure(plan))
     except asyncio.CancelledError:

@@ -25,6 +25,7 @@ class Homes(msgspec.Struct, frozen=True, kw_only=True):
     link: LinkAddress
     consent_keys: dict[str, dict[str, str]]
     seats: list[Seat]
+    light: bool = False
 
 
 class Trader(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ PER_REQUEST = 2
 LIST_ITEMS = 100
 HONO_PER_S = 141.0
 """Commands a second in Eclipse Hono's published run, which our steady phase repeats."""
+RECONNECTS_PER_S = 100.0
+"""Full handshakes a second of which both ends are on this machine."""
 ECHOES = 100
 """Connections of the floor: what one costs does not depend on how many there are."""
 
@@ -39,6 +41,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     callers: int = 64
     requests_max: int
     seconds_max: float
+    storm: bool = False
+    """Whether all gateways lose their links as it begins, and come back while it runs."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +52,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     link: Link = "websocket"
     workers: int = 1
     gateways: int = 1_000
+    light: bool = False
+    """Whether the gateways are light ones (``light.py``) or real ones."""
+    history: int = 0
+    """Journal rows that are there before it begins."""
     parties: int = 4
     warm_up: Phase
     phases: list[Phase]
@@ -82,20 +90,28 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         seconds: float,
         hand_overs: list[HandOver],
         quick: bool,
+        light: bool = False,
+        storm: bool = False,
+        history: int = 0,
     ) -> Self:
         """Return the plan that the command line asks for; raise ``ValueError`` in words where it cannot be.
 
-        ``seconds`` is the length of each phase at saturation; the steady phase takes twice that.
+        ``seconds`` is the length of each phase at saturation; the steady phase takes twice that, and one in
+        which all gateways reconnect as long as their handshakes take at ``RECONNECTS_PER_S``.
         """
         pair = PAIRS.get(engines.replace(" ", ""))
         if pair is None:
             raise ValueError(f"engines: {engines!r} is none of {'; '.join(PAIRS)}")
         if workers > 1 and pair != ("postgresql", "mqtt"):
             raise ValueError("workers: more than one needs --engines postgresql,mqtt")
+        if storm and not light:
+            raise ValueError("storm: only light gateways can be made to lose their links; add --light")
         if quick:
             gateways, seconds = min(gateways, 8), min(seconds, 1.0)
         most = 200 if quick else 12_000
         phases = [_steady(rate_per_s, 2 * seconds, quick)]
+        if storm:
+            phases.append(_storm(rate_per_s, max(2 * seconds, gateways / RECONNECTS_PER_S), quick))
         for hand_over in hand_overs:
             phases += _saturation(hand_over, seconds, most)
         return cls(
@@ -103,6 +119,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             link=pair[1],
             workers=workers,
             gateways=gateways,
+            light=light,
+            history=history,
             parties=2 if quick else 4,
             warm_up=Phase(name="warm-up", requests_max=40 if quick else 400, seconds_max=5.0, callers=16),
             phases=phases,
@@ -113,6 +131,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def _steady(rate_per_s: float, seconds: float, quick: bool) -> Phase:
     most = 60 if quick else int(rate_per_s * seconds)
     return Phase(name="steady", rate_per_s=rate_per_s, requests_max=most, seconds_max=seconds)
+
+
+def _storm(rate_per_s: float, seconds: float, quick: bool) -> Phase:
+    return msgspec.structs.replace(_steady(rate_per_s, seconds, quick), name="storm", storm=True)
 
 
 def _saturation(hand_over: HandOver, seconds: float, most: int) -> list[Phase]:

@@ -43,6 +43,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     outcome: Outcome
     cost: Cost
+    reconnected_s: float = 0.0
+    """How long it took until the last gateway was back, where all had lost their links."""
 
     @property
     def per_s(self) -> float:
@@ -69,6 +71,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
             "hand_over": self.phase.hand_over,
             "requests_per_call": self.phase.items,
             "rate_per_s": self.phase.rate_per_s or None,
+            "reconnected_s": round(self.reconnected_s, 1) or None,
             "callers": None if self.phase.rate_per_s else self.phase.callers,
             "requests": outcome.requests,
             "round_trips": outcome.round_trips,
@@ -123,6 +126,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             },
             "machine": self.machine,
             "gateways": self.plan.gateways,
+            "light_gateways": self.plan.light,
+            "history_rows": self.plan.history,
             "service_points": self.plan.points,
             "limit": f"{PER_HOUR} transactions an hour at every service point, as shipped; none was raised",
             "lost": self.verdict.lost,

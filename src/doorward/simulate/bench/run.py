@@ -27,7 +27,7 @@ from doorward.ccs.engines.link_mqtt import mosquitto_acl, mosquitto_config
 from doorward.ccs.engines.opening import open_store
 from doorward.ccs.settings import PREFIX, CcsSettings, read_settings
 from doorward.kit.clock import Clock
-from doorward.simulate.bench import floor, gateways, ledger, load
+from doorward.simulate.bench import floor, gateways, history, ledger, load
 from doorward.simulate.bench.briefs import HOST, Market, Trader
 from doorward.simulate.bench.http import NoAnswer, Pool, request
 from doorward.simulate.bench.plan import ECHOES, Phase, Plan
@@ -41,6 +41,9 @@ READY_WAIT_S_MAX = 60.0
 PHASE_WAIT_S_MAX = 120.0
 START_WAIT_S_MAX = 90.0
 POLL_S = 0.05
+UNCAPPED_KW = 1_000_000_000
+"""The caps on moved load are made for homes, not for a thousand controls a second; all are weighed, none held."""
+CAPS = ("per_minute", "at_once")
 SETTLE_S = 1.0
 """Between the last gateway's arrival and the look at the CCS's memory."""
 
@@ -51,6 +54,7 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     """Who runs while it is measured: what their CPU time is counted as → their processes."""
 
     load: Worker
+    spgs: Worker | None = None
     counted: Mapping[str, int]
 
     def cpu_s(self) -> dict[str, float]:
@@ -72,6 +76,9 @@ async def run(plan: Plan, clock: Clock, rng: random.Random, progress: Progress) 
             servers = await _database(plan, place, stack)
             settings = _settings(plan, place, servers)
             await prepare(settings, rng)
+            if plan.history:
+                progress(f"{plan.history} journal rows of history")
+                await history.fill(database_url(settings), plan.history, clock.now_us())
             progress(f"{plan.gateways} gateways, {plan.points} service points: setting up")
             town = await Builder(plan, settings, clock, rng).build(_fresh(place / "seats"), _link(settings))
             if plan.link == "mqtt":
@@ -117,14 +124,17 @@ def _settings(plan: Plan, place: Path, servers: Mapping[str, Server]) -> CcsSett
         workers=plan.workers,
         log_level="warning",
         webhook_allow_networks=["127.0.0.0/8"],
+        **{f"{who}_kw_{kind}": UNCAPPED_KW for who in ("fleet", "area", "party") for kind in CAPS},
+        opposing_kw=UNCAPPED_KW,
+        campaign_kw_per_minute=UNCAPPED_KW,
     )
 
 
 def _broker(town: Town, settings: CcsSettings, directory: Path) -> Mosquitto:
     """Return a broker that asks for certificates, on the port that the settings name."""
     acl = directory / "acl"
-    # Workers draw their names when they start, so none can be listed beforehand.
-    acl.write_text(mosquitto_acl([]) + "pattern readwrite doorward/v1/#\n")
+    workers = [f"{settings.mqtt_name}-{number}" for number in range(1, settings.workers + 1)]
+    acl.write_text(mosquitto_acl(workers))
     certificate = town.authority.server("broker", [HOST])
     broker = Mosquitto(directory, mosquitto_config(certificate, town.authority.path, acl))
     broker.port = urlsplit(settings.mqtt_url).port or 0
@@ -189,14 +199,17 @@ async def _measure(
     ):
         await _ready(ccs, settings.port)
         alone = rss_bytes(family(ccs.pid))
-        await spgs.ask(gateways.Order(do="start", path=str(homes)), int, START_WAIT_S_MAX)
+        wait_s = START_WAIT_S_MAX + gateways.connect_wait_s(plan.gateways)
+        await spgs.ask(gateways.Order(do="start", path=str(homes)), int, wait_s)
         await _provisioned(settings, clock)
         await asyncio.sleep(SETTLE_S)
         connected = rss_bytes(family(ccs.pid))
         progress(f"{plan.gateways} gateways are connected")
         await traders.ask(load.Order(do="start", path=str(market)), bool, START_WAIT_S_MAX)
         counted = {"ccs": ccs.pid, "gateways": spgs.pid, "load": traders.pid}
-        cast = Cast(load=traders, counted=counted | {name: server.pid for name, server in servers.items()})
+        cast = Cast(
+            load=traders, spgs=spgs, counted=counted | {name: server.pid for name, server in servers.items()}
+        )
         await _phase(cast, plan.warm_up)
         measured = []
         for phase in plan.phases:
@@ -248,13 +261,26 @@ async def _phase(cast: Cast, phase: Phase) -> Measured:
     """Open, measure, close one phase."""
     await cast.load.ask(load.Order(do="open", phase=phase), bool, PHASE_WAIT_S_MAX)
     before = cast.cpu_s()
-    outcome = await cast.load.ask(load.Order(do="run", phase=phase), load.Outcome, PHASE_WAIT_S_MAX)
+    outcome, back_s = await asyncio.gather(_run(cast, phase), _storm(cast, phase))
     after = cast.cpu_s()
     await cast.load.ask(load.Order(do="close", phase=phase), bool, PHASE_WAIT_S_MAX)
     trips = max(1, outcome.round_trips)
     costs = {name: (after[name] - before[name]) * 1e6 / trips for name in after}
     busy = {name: (after[name] - before[name]) / outcome.seconds for name in after}
-    return Measured(phase=phase, outcome=outcome, cost=Cost(cpu_us=costs, cores=busy))
+    return Measured(phase=phase, outcome=outcome, cost=Cost(cpu_us=costs, cores=busy), reconnected_s=back_s)
+
+
+async def _run(cast: Cast, phase: Phase) -> load.Outcome:
+    return await cast.load.ask(
+        load.Order(do="run", phase=phase), load.Outcome, PHASE_WAIT_S_MAX + phase.seconds_max
+    )
+
+
+async def _storm(cast: Cast, phase: Phase) -> float:
+    """Let all gateways reconnect if the phase says so; return the seconds until the last was back."""
+    if not phase.storm or cast.spgs is None:
+        return 0.0
+    return await cast.spgs.ask(gateways.Order(do="storm"), float, PHASE_WAIT_S_MAX + phase.seconds_max * 4)
 
 
 async def _compare(place: Path, spgs: Worker, traders: Worker) -> ledger.Verdict:

@@ -106,6 +106,7 @@ class Builder:
                 link=link,
                 consent_keys=self._consent.public_keys(),
                 seats=seats,
+                light=self._plan.light,
             ),
             market=Market(
                 host=HOST,
