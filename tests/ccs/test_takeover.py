@@ -56,6 +56,23 @@ async def test_a_gateway_that_cannot_be_greeted_now_is_greeted_when_the_books_ar
     assert isinstance(heard[0], Time)
 
 
+async def test_a_gateway_that_comes_while_the_worker_begins_is_greeted_under_its_epoch_and_not_before(
+    town: Town,
+) -> None:
+    """A frame under no epoch would be a replay to it, and its greeting lost."""
+    await town.gateway.disconnect()
+    town.ownership.epoch = 0
+    town.restart()
+    await town.gateway.connect()
+    assert town.gateway.heard() == []
+    await town.upkeep.partitions()
+    for _ in range(3_000):
+        if heard := town.gateway.heard():
+            break
+        await asyncio.sleep(0.01)
+    assert isinstance(heard[0], Time)
+
+
 async def test_a_gateway_that_said_hello_is_not_greeted_twice(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,7 @@ class Leasing:
             return False
         answer = await self._source.renew(asked)
         renewed = [_renewed(asked[id], lease) for id, lease in answer.leases.items() if id in asked]
-        kept = await self._journey.store.write(lambda books: self._keep(books, renewed))
+        kept = await self._journey.store.write(lambda books: self._keep(books, renewed, answer.documents))
         await self._give(kept, now_us)
         if answer.ended:
             await self._withdraw([asked[id] for id in answer.ended if id in asked])
@@ -98,7 +98,9 @@ class Leasing:
             log.warning("the consent authority does not renew these permissions", grants=answer.unknown)
         return len(due) == SLICE and bool(kept)
 
-    async def _keep(self, books: Books, renewed: Sequence[Grant]) -> list[Grant]:
+    async def _keep(
+        self, books: Books, renewed: Sequence[Grant], documents: Mapping[str, str]
+    ) -> list[Grant]:
         """Store the leases of what is still as it was when they were asked for."""
         pairs = {(grant.party, grant.service_point) for grant in renewed}
         current = {grant.id: grant for grant in (await books.grants(pairs)).values()}
@@ -110,6 +112,9 @@ class Leasing:
             and grant.lease_until_us > current[grant.id].lease_until_us
         ]
         await books.renew_leases(kept)
+        await books.put_grants(
+            [replace(grant, signed=documents[grant.id]) for grant in kept if grant.id in documents]
+        )
         return kept
 
     async def _give(self, grants: Sequence[Grant], now_us: int) -> None:

@@ -23,6 +23,8 @@ TELL_AGAIN_US = 15_000_000
 IN_FLIGHT_S_MAX = 10.0
 """A request that had no receipt for so long takes no more room: its frame is lost, or the gateway could not
 store it, and whatever has to be sent again needs the room."""
+NO_EPOCH_WAIT_S = 0.05
+"""A worker that begins has no epoch until it owns its partitions: how long until it looks again."""
 ACK_WAIT_S = 1.0
 """How long an acknowledgement waits for a command to go with; a gateway repeats nothing for three seconds."""
 
@@ -196,8 +198,11 @@ class Switchboard:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        dirty, self._dirty = self._dirty, set()
         epoch = self._epoch()
+        if not epoch:  # nothing may be sent yet: a gateway that came while we begin would take it for a replay
+            self._flush = asyncio.get_running_loop().call_later(NO_EPOCH_WAIT_S, self._send_all)
+            return
+        dirty, self._dirty = self._dirty, set()
         for gateway in sorted(dirty):
             line = self._lines.get(gateway)
             if line is None or not line.waiting:

@@ -3,7 +3,7 @@
 It does what the use case's third party does: finds out what is running (S1.01b), decides, sends a control
 to one device, and says what came of it. It speaks to the CCS by its SDK only.
 
-``python -m doorward.simulate.energy_manager --ccs URL --client-id ID --secret-file F [--ca F] [--target-w N]``
+``python -m doorward.simulate.energy_manager --ccs URL --client-id ID --secret-file F [--command-key F] [--ca F]``
 """
 
 import argparse
@@ -107,8 +107,13 @@ def say_as_json(what: str, about: dict[str, Any]) -> None:
 
 async def main(arguments: argparse.Namespace, secret: str) -> None:
     """Run until cancelled."""
+    key = json.loads(arguments.command_key.read_text()) if arguments.command_key else None
     async with AsyncClient(
-        arguments.ccs, client_id=arguments.client_id, client_secret=secret, ca=arguments.ca
+        arguments.ccs,
+        client_id=arguments.client_id,
+        client_secret=secret,
+        ca=arguments.ca,
+        command_key=key,
     ) as client:
         await EnergyManager(client, arguments.target_w, arguments.pause_s, say_as_json).run()
 
@@ -119,6 +124,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ccs", required=True, help="URL of the CCS")
     parser.add_argument("--client-id", required=True)
     parser.add_argument("--secret-file", required=True, help="file with the client secret")
+    parser.add_argument(
+        "--command-key", type=Path, default=None, help="file with the key (JWK) that signs its controls"
+    )
     parser.add_argument("--ca", default=None, help="PEM of the authority that signed the CCS's certificate")
     parser.add_argument("--target-w", type=float, default=4000.0, help="power to keep a home below, W")
     parser.add_argument("--pause-s", type=float, default=PAUSE_S_DEFAULT, help="pause between homes, s")

@@ -6,18 +6,22 @@ one directory: the books, the gateways' stores, the devices' own files, and the 
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from doorward.simulate.neighbourhood_plan import Home, Plan, equipment_of, utility_file_of
 from doorward.simulate.services import Postgresql, Server, free_port, running, workplace
+from doorward.wire.signatures import b64url, public_jwk
 
 AUTHORITY = Path("ccs", "authority")
 BOOKS = Path("ccs", "ccs.sqlite")
@@ -28,6 +32,10 @@ ENGINES = (EMBEDDED, ("postgresql", "websocket"), PRODUCTION)
 
 UTILITY_FILE = "utility.toml"
 PORTS_FILE = "ports.json"
+OPERATOR_FILE = "operator.jwk"
+CONSENT_CREDENTIALS = "ccs-consent"
+SPREAD_S = 5
+"""Campaigns begin at random within so many seconds here; at a utility within ten minutes (X04)."""
 START_WAIT_S_MAX = 60.0
 STOP_WAIT_S_MAX = 15.0
 POLL_S = 0.05
@@ -88,6 +96,7 @@ class Ports:
     api: int = field(default_factory=free_port)
     link: int = field(default_factory=free_port)
     enrol: int = field(default_factory=free_port)
+    consent: int = field(default_factory=free_port)
     modbus: dict[str, int] = field(default_factory=dict)
     ocpp: dict[str, int] = field(default_factory=dict)
 
@@ -108,6 +117,7 @@ class LocalUtility:
     ``settings`` are extra settings of the CCS (``DOORWARD_CCS_…`` without the prefix), ``gateway_settings``
     of the gateways (``DOORWARD_SPG_…``). ``engines`` names store and link; a database and a broker of our
     own are started where they need one. ``workers`` are the CCS's processes (PostgreSQL and MQTT).
+    ``apart``: the consent authority is a process of its own, as in production, and its key not the CCS's.
     """
 
     def __init__(
@@ -119,6 +129,7 @@ class LocalUtility:
         engines: tuple[str, str] = EMBEDDED,
         workers: int = 1,
         gateway_settings: dict[str, Any] | None = None,
+        apart: bool = False,
     ) -> None:
         if engines not in ENGINES:
             raise ValueError(f"engines: {','.join(engines)} is none of {' '.join(map(','.join, ENGINES))}")
@@ -130,6 +141,7 @@ class LocalUtility:
         if workers > 1:
             self._settings["workers"] = workers
         self._gateway_settings = dict(gateway_settings or {})
+        self.apart = apart
         self._services = ExitStack()
         self.processes: dict[str, Process] = {}
         self.servers: dict[str, Server] = {}
@@ -196,6 +208,8 @@ class LocalUtility:
         (self.directory / PORTS_FILE).write_text(json.dumps(asdict(self.ports)))
         equipment = self.start_equipment()
         self.start_services()
+        if self.apart:
+            self.start_consent()
         ccs = self.start_ccs()
         self.apply()
         self.wait_ready(ccs)
@@ -230,6 +244,42 @@ class LocalUtility:
             self.servers["broker"] = self._services.enter_context(running(made))
             self._settings |= {"link": "mqtt", "mqtt_url": f"mqtts://127.0.0.1:{made.port}"}
 
+    @property
+    def consent_url(self) -> str:
+        """Where the consent authority is, when it is a process of its own."""
+        return f"https://127.0.0.1:{self.ports.consent}"
+
+    def start_consent(self) -> Process:
+        """Start the consent authority; an operator's key is made, and what the CCS needs to be let in."""
+        self.consent.mkdir(parents=True, exist_ok=True)
+        if not (self.directory / OPERATOR_FILE).exists():
+            key = _made_key(self.directory / OPERATOR_FILE, "operator")
+            (self.consent / "operators.jwks").write_text(json.dumps({"keys": [key]}), encoding="utf-8")
+        place, credentials = str(self.consent), self.directory / CONSENT_CREDENTIALS
+        self.command("consent-authority", "--dir", place, "credentials", str(credentials))
+        self._settings |= {"consent_url": self.consent_url, "consent_credentials": str(credentials)}
+        arguments = ["-m", "doorward.cli", "consent-authority", "--dir", place]
+        process = self._spawn("consent", [*arguments, "--port", str(self.ports.consent)])
+        end_s = time.monotonic() + START_WAIT_S_MAX
+        while time.monotonic() < end_s:
+            process.require_alive()
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports.consent), 1):
+                return process
+            time.sleep(POLL_S)
+        raise DidNotStart(f"consent was not ready within {START_WAIT_S_MAX:.0f} s:\n{tail(process.log)}")
+
+    @property
+    def consent(self) -> Path:
+        """The consent authority's own directory, when it is a process of its own."""
+        return self.directory / "consent"
+
+    def command_key(self, party: str) -> dict[str, str]:
+        """The private key (JWK) with which a company signs its controls."""
+        found: dict[str, str] = json.loads(
+            (self.directory / "secrets" / f"{party}.jwk").read_text(encoding="utf-8")
+        )
+        return found
+
     def start_equipment(self) -> Process:
         """Start the homes' equipment, at the addresses of :meth:`addresses`."""
         (self.directory / "devices").mkdir(exist_ok=True)
@@ -258,13 +308,26 @@ class LocalUtility:
             if not file.exists():
                 file.write_text(os.urandom(24).hex(), encoding="utf-8")
                 file.chmod(0o600)
+            if party.signs and not (self.directory / "secrets" / f"{party.id}.jwk").exists():
+                key = _made_key(self.directory / "secrets" / f"{party.id}.jwk", party.id)
+                (self.directory / "keys").mkdir(exist_ok=True)
+                keys = json.dumps({"keys": [key]})
+                (self.directory / "keys" / f"{party.id}.jwks").write_text(keys, encoding="utf-8")
         (self.directory / "codes").mkdir(mode=0o700, exist_ok=True)
         file = self.directory / UTILITY_FILE
         file.write_text(utility_file_of(self.plan, self.ports.modbus), encoding="utf-8")
-        arguments = ["apply", str(file), "--dir", str(self.directory / "ccs")]
+        self.command("apply", str(file), *self.apply_options())
+
+    def apply_options(self) -> list[str]:
+        """The options with which ``doorward apply`` finds this utility's books and authorities."""
+        options = ["--dir", str(self.directory / "ccs")]
         if database := self._settings.get("database"):
-            arguments += ["--database", str(database)]
-        self.command(*arguments)
+            options += ["--database", str(database)]
+        if self.apart:
+            options += ["--consent-url", self.consent_url]
+            options += ["--consent-credentials", str(self.directory / CONSENT_CREDENTIALS)]
+            options += ["--operator-key", str(self.directory / OPERATOR_FILE)]
+        return options
 
     def start_ccs(self) -> Process:
         """Start the CCS; it is ready when ``/readyz`` says so."""
@@ -275,6 +338,7 @@ class LocalUtility:
             "enrol_port": self.ports.enrol,
             "log_json": False,
             "webhook_allow_networks": '["127.0.0.0/8"]',
+            "campaign_spread_s": SPREAD_S,
             **self._settings,
         }
         environment = {f"DOORWARD_CCS_{name.upper()}": str(value) for name, value in settings.items()}
@@ -289,6 +353,7 @@ class LocalUtility:
             "DOORWARD_SPG_PER_DAY": str(self._settings.get("per_day", 576)),
             "DOORWARD_SPG_SAMPLE_INTERVAL_S": "10",
             "DOORWARD_SPG_END_SPREAD_S": "0",
+            "DOORWARD_SPG_CAMPAIGN_SPREAD_S": str(SPREAD_S),
             **{f"DOORWARD_SPG_{name.upper()}": str(value) for name, value in self._gateway_settings.items()},
         }
         code = (self.directory / "codes" / home.gateway).read_text(encoding="utf-8").strip()
@@ -301,6 +366,9 @@ class LocalUtility:
         arguments = ["-m", "doorward.simulate.energy_manager", "--ccs", self.url, "--client-id", party]
         arguments += ["--secret-file", str(self.directory / "secrets" / party)]
         arguments += ["--target-w", str(target_w), "--pause-s", str(pause_s)]
+        key = self.directory / "secrets" / f"{party}.jwk"
+        if key.exists():
+            arguments += ["--command-key", str(key)]
         return self._spawn("energy_manager", arguments)
 
     def require_alive(self) -> None:
@@ -360,6 +428,15 @@ class LocalUtility:
         raise DidNotStart(
             f"{process.name} was not ready within {START_WAIT_S_MAX:.0f} s:\n{tail(process.log)}"
         )
+
+
+def _made_key(path: Path, kid: str) -> dict[str, str]:
+    """Make an Ed25519 key, keep it in a file as a JWK, and return its public part."""
+    key = Ed25519PrivateKey.generate()
+    public = {**public_jwk(key.public_key()), "kid": kid}
+    path.write_text(json.dumps({**public, "d": b64url(key.private_bytes_raw())}), encoding="utf-8")
+    path.chmod(0o600)
+    return public
 
 
 def tail(log: Path, bytes_max: int = 2000) -> str:

@@ -52,6 +52,10 @@ class Company:
     tier: str
     homes: tuple[str, ...]
     utility: bool = False
+    signs: bool = False
+    """Whether it has a key of its own with which it signs controls."""
+    must_sign: bool = False
+    """Whether its customers' permissions ask for that signature."""
     purpose: str = "energy savings"
     website: str = ""
     wants: dict[str, list[str]] = field(default_factory=dict)
@@ -74,9 +78,9 @@ class Plan:
 
     homes: tuple[Home, ...]
     parties: tuple[Company, ...]
-    people: tuple[Someone, ...] = ()
     per_hour: int = 24
     per_day: int = 576
+    people: tuple[Someone, ...] = ()
 
 
 def equipment_of(
@@ -108,7 +112,7 @@ def utility_file_of(plan: Plan, modbus_ports: dict[str, int]) -> str:
                         response_s=response_s, top_priority=top)  # fmt: skip
     for party in plan.parties:
         lines += _table("party", id=party.id, name=party.name, secret_file=f"secrets/{party.id}",
-                        utility=party.utility)  # fmt: skip
+                        utility=party.utility, **_signing(party))  # fmt: skip
         lines += [] if party.utility else _offer(party)
     for person in plan.people:
         lines += _table("person", id=person.id, role=person.role, name=person.name, of=person.of)
@@ -119,6 +123,12 @@ def utility_file_of(plan: Plan, modbus_ports: dict[str, int]) -> str:
             if home.service_point in party.homes:
                 lines += _grant(party, home)
     return "\n".join(lines) + "\n"
+
+
+def _signing(party: Company) -> dict[str, Any]:
+    if not party.signs:
+        return {}
+    return {"command_keys_file": f"keys/{party.id}.jwks", "signature_required": party.must_sign}
 
 
 def _home(home: Home, modbus_port: int) -> list[str]:
@@ -211,7 +221,7 @@ DEMO = Plan(
         )),
     ),
     parties=(
-        Company("brightgrid", "BrightGrid", "premium", ("SP-1001", "SP-1002", "SP-1003"),
+        Company("brightgrid", "BrightGrid", "premium", ("SP-1001", "SP-1002", "SP-1003"), signs=True,
                 purpose="lower bills by shifting what can wait", website="brightgrid.example", wants=ASKS),
         Company("sunfold", "Sunfold Energy", "standard", ("SP-1001", "SP-1002"),
                 purpose="solar power used where it is made", website="sunfold.example", wants=ASKS),

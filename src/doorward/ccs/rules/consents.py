@@ -17,6 +17,8 @@ class Renewals(msgspec.Struct, frozen=True, kw_only=True):
     leases: dict[str, str] = {}
     ended: dict[str, int] = {}
     unknown: list[str] = []
+    documents: dict[str, str] = {}
+    """Grants signed anew, after the authority changed its key."""
 
 
 class Ends(msgspec.Struct, frozen=True, kw_only=True):
