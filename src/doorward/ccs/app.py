@@ -63,7 +63,7 @@ log = structlog.get_logger(__name__)
 CATALOGUE_LOOK_S = 2.0
 TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
-CONSENT_LOOK_S = 60.0
+CONSENT_LOOK_S = 10.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
 PORTAL_KEY = b"doorward portal 1"
@@ -548,7 +548,11 @@ class CcsApp:
             except (AuthorityUnreachable, Refused) as error:
                 log.warning("the consent authority cannot be asked; leases run on for now", why=str(error))
             else:
-                self.consent.became(keys)  # type: ignore[union-attr]
+                assert isinstance(self.consent, SignedAhead)
+                before = self.consent.trust
+                self.consent.became(keys)
+                if keys.trust != before:
+                    self.journey.tell_trust()
         await asyncio.Event().wait()
 
     async def _watch_gateways(self) -> None:

@@ -412,6 +412,12 @@ class Journey:
         self.switchboard.greeted(gateway)
         self.dispatch_to({gateway})
 
+    def tell_trust(self) -> None:
+        """The consent authority hands over to other keys: gateways that are here hear of it now."""
+        documents = [Trust(document=document) for document in self._trust()]
+        for gateway in self.switchboard.greeted_among(self.link.connected()):
+            self.switchboard.post(gateway, *documents)
+
     def tell(self, state: Provisioned) -> None:
         """S3.06: send a gateway what it should hold."""
         now_us = self.clock.now_us()

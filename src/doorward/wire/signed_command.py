@@ -48,7 +48,10 @@ def require_signed(
     :class:`~doorward.wire.grants.SignedCommand` but the body and the times of the signature itself; ``body``
     is compared as JSON, types included. Raises ``signature-invalid``, which names every field that differs.
     """
-    payload = verify(signature, dict(keys), TYP)
+    try:
+        payload = verify(signature, dict(keys), TYP)
+    except Refused as refused:
+        raise _invalid(refused.detail) from None
     try:
         signed = _command.decode(payload)
         same_body = canonical(signed.body) == canonical(body)
