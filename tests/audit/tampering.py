@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from doorward.audit.findings import Kind, Report
+from doorward.audit.findings import CCS, Kind, Report
 from doorward.audit.records import CcsRecord, Gateway, GatewayRecord
 from doorward.audit.run import Audit
 from doorward.ccs.engines.postgresql import PostgresqlExecutor
@@ -73,6 +73,7 @@ class Expected:
     row: int = 0
     field: str = ""
     what: str = ""
+    message: str = ""
 
     def met_by(self, report: Report) -> bool:
         return any(
@@ -81,6 +82,7 @@ class Expected:
             and (not self.writer or finding.writer == self.writer)
             and (not self.link or finding.link == self.link)
             and (not self.row or finding.row == self.row)
+            and (not self.message or finding.message == self.message)
             and (not self.field or self.field in finding.field.split(", "))
             for finding in report.findings
         )
@@ -307,6 +309,57 @@ async def _put(place: Place, link: Link) -> None:
         link.seq,
     )
 
+
+async def edit_payload(place: Place) -> Expected:
+    """What a request carries stands beside the journal, which holds its digest."""
+    name = place.rng.choice(("body", "result"))
+    rows = await place.sql.all(f"SELECT id, {name} FROM request WHERE salt <> '' AND final_us > 0")
+    id, value = place.rng.choice([row for row in rows if bytes(row[1]) != b"null"])
+    changed = bytes(value)[:-1] + b',"x":1}'
+    await place.sql.all(f"UPDATE request SET {name} = ? WHERE id = ?", changed, id)
+    return Expected({Kind.CHANGED}, place.name, field=name, message=id)
+
+
+async def edit_permission(place: Place) -> Expected:
+    name = place.rng.choice(("signed", "state", "at_us"))
+    rows = await place.sql.all(f"SELECT sequence, message, {name} FROM grant_record")
+    sequence, message, value = place.rng.choice(rows)
+    changed = ("withdrawn" if value == "live" else "live") if name == "state" else other(value, place.rng)
+    await place.sql.all(f"UPDATE grant_record SET {name} = ? WHERE sequence = ?", changed, sequence)
+    return Expected({Kind.CHANGED}, place.name, field=name, message=message)
+
+
+async def remove_permission(place: Place) -> Expected:
+    """As if the customer had never said so."""
+    rows = await place.sql.all("SELECT sequence, message FROM grant_record")
+    sequence, message = place.rng.choice(rows)
+    await place.sql.all("DELETE FROM grant_record WHERE sequence = ?", sequence)
+    return Expected({Kind.REMOVED}, place.name, message=message)
+
+
+async def edit_checkpoint(place: Place) -> Expected:
+    rows = await place.sql.all("SELECT number, document FROM checkpoint")
+    number, document = place.rng.choice(rows)
+    changed = other(document, place.rng)
+    await place.sql.all("UPDATE checkpoint SET document = ? WHERE number = ?", changed, number)
+    return Expected({Kind.FORGED, Kind.CHANGED}, CCS if place.by_writer else place.name)
+
+
+async def remove_checkpoint(place: Place) -> Expected:
+    (last,) = (await place.sql.all("SELECT max(number) FROM checkpoint"))[0]
+    number = place.rng.randrange(1, last)
+    await place.sql.all("DELETE FROM checkpoint WHERE number = ?", number)
+    return Expected({Kind.REMOVED}, place.name)
+
+
+BESIDE: Sequence[Callable[[Place], Awaitable[Expected]]] = (
+    edit_payload,
+    edit_permission,
+    remove_permission,
+    edit_checkpoint,
+    remove_checkpoint,
+)
+"""What can be done to what stands beside the CCS's journal."""
 
 WAYS: Sequence[Callable[[Place], Awaitable[Expected]]] = (
     edit_row,
