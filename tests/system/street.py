@@ -22,7 +22,9 @@ T = TypeVar("T")
 
 WAIT_S_MAX = 40.0
 LOOK_S = 0.2
-ROOMY = {"per_hour": 240, "per_day": 5760}
+PER_HOUR = 240
+PER_DAY = 24 * PER_HOUR
+ROOMY = {"per_hour": PER_HOUR, "per_day": PER_DAY}
 
 METERED = Home("SP-10", "SPG-10", "Ada", (
     Equipment("MT-10", DeviceClass.METER, "Meter"),
@@ -41,7 +43,8 @@ STREET = Plan(
         Company("plain", "Plain", "basic", ("SP-13",)),
         Company("operations", "The utility", "basic", ("SP-12",), utility=True),
     ),
-    **ROOMY,
+    per_hour=PER_HOUR,
+    per_day=PER_DAY,
 )
 
 

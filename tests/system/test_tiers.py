@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from doorward.client import DoorwardError, ask
-from tests.system.street import COUNTED, QUEUED, ROOMY, Street, with_tier
+from tests.system.street import COUNTED, PER_HOUR, QUEUED, Street, with_tier
 
 TIERS = {"gold": ("premium", 12), "silver": ("standard", 8), "plain": ("basic", 4)}
 
@@ -100,7 +100,7 @@ def test_the_utilitys_messages_overtake_third_parties_by_their_urgency(street: S
 @pytest.mark.req("B03")
 def test_the_utilitys_permission_takes_no_share_of_what_third_parties_may_say(street: Street) -> None:
     assert street.client("operations").read("TH-12").state == "DONE"
-    assert street.client("gold").limits("SP-12").windows[0].limit == ROOMY["per_hour"] // 2
+    assert street.client("gold").limits("SP-12").windows[0].limit == PER_HOUR // 2
 
 
 def test_a_control_of_the_utility_without_its_operations_key_is_refused(street: Street) -> None:

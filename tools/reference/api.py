@@ -59,7 +59,8 @@ def description() -> dict[str, Any]:
     """Return the API's description. The routes are built on nothing, for nothing is called."""
     none: Any = None
     parts = Parts(
-        journey=none, reading=none, endpoints=none, desk=none, possession=none, attempts=none, meter=none, ready=none, site=none,
+        journey=none, reading=none, endpoints=none, desk=none, possession=none, attempts=none, meter=none,
+        ready=none, site=none,
         issuer="", token_keys={}, webhook_keys={},
     )  # fmt: skip
     return describe(build_rest(parts), __version__)

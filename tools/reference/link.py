@@ -5,6 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from doorward.wire import messages
+from doorward.wire.chain import Head
 from tools.reference.pages import json_page
 
 SCHEMA_PLACE = "#/components/schemas/{name}"
@@ -18,9 +19,9 @@ def asyncapi() -> str:
     }
     types = [one for way in ways.values() for one in way]
     refs, schemas = msgspec.json.schema_components(
-        [drawable(one) for one in types], ref_template=SCHEMA_PLACE
+        [*(drawable(one) for one in types), Head], ref_template=SCHEMA_PLACE
     )
-    payloads = dict(zip(types, refs, strict=True))
+    payloads = dict(zip(types, refs[:-1], strict=True))
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -80,8 +81,14 @@ def frame(way: str, types: list[type[msgspec.Struct]]) -> dict[str, object]:
         "type": "array",
         "items": {"oneOf": [{"$ref": SCHEMA_PLACE.format(name=one.__name__)} for one in types]},
     }
+    required = list(fields)
+    head = {"$ref": SCHEMA_PLACE.format(name=Head.__name__)}
+    if way == "down":
+        fields |= {"heads": {"type": "array", "items": head}, "checkpoint": {"type": "string"}}
+    else:
+        fields["head"] = head
     assert list(fields) == [field.name for field in msgspec.structs.fields(wanted)]
-    return {"type": "object", "properties": fields, "required": list(fields)}
+    return {"type": "object", "properties": fields, "required": required}
 
 
 def channel(way: str) -> dict[str, object]:
