@@ -24,6 +24,7 @@ from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.handing_over import Fetch, hand_over_all
 from doorward.ccs.notices import take_notices
 from doorward.ccs.ports import (
+    AllBooks,
     Books,
     Claim,
     CommitUnsure,
@@ -37,7 +38,7 @@ from doorward.ccs.ports import (
 )
 from doorward.ccs.provisioning import desired_state, greeting
 from doorward.ccs.pushing import Pushing
-from doorward.ccs.refusals import RefusalMeter
+from doorward.ccs.refusals import RefusalMeter, note_refusals
 from doorward.ccs.rules.asking import Ask
 from doorward.ccs.rules.facts import Grant, JournalRow, LimitLog, Provisioned, Request
 from doorward.ccs.rules.formats import Catalogue
@@ -141,7 +142,7 @@ class Journey:
             self.pushing.look()
         return [Accepted(each.request, each.ticket) if isinstance(each, Entry) else each for each in standing]
 
-    async def _decide(self, books: Books, batch: Batch) -> tuple[list[Standing], bool, Head | None]:
+    async def _decide(self, books: AllBooks, batch: Batch) -> tuple[list[Standing], bool, Head | None]:
         """S1.02–S1.04, S2.04–S2.05: one transaction decides and records; then the doors answer 202."""
         now_us = self.clock.now_us()
         catalogue = self._catalogue()
@@ -161,7 +162,9 @@ class Journey:
         standing = await self._insert(books, batch, entries, facts.logs)
         await weighing.write(standing)
         await books.write_limits(list(facts.logs.values()))
-        head = await books.write_journal(self._explain(batch, standing, now_us))
+        rows = self._explain(batch, standing, now_us)
+        head = await books.write_journal(rows)
+        await note_refusals(books, rows)
         warnings = batch.limit_warnings(standing, now_us, self.rng) + weighing.warnings(standing, self.rng)
         await books.add_events(warnings)
         return standing, bool(warnings), head

@@ -1,7 +1,11 @@
 """A flood of refusals must not become a flood of durable rows."""
 
+from collections.abc import Sequence
+
+from doorward.ccs.ports import AllBooks
 from doorward.ccs.rules.facts import JournalRow, StepRecord
-from doorward.wire.reasons import Reason
+from doorward.ccs.rules.homes import HomeNote
+from doorward.wire.reasons import SENTENCES, Reason
 from doorward.wire.steps import Actor, Outcome, Step
 
 MINUTE_US = 60_000_000
@@ -68,3 +72,41 @@ def attempt_row(
         device=device,
         steps=[step],
     )
+
+
+SHOWN = frozenset(
+    {
+        Reason.OPERATION_NOT_PERMITTED,
+        Reason.OUTSIDE_CUSTOMER_LIMITS,
+        Reason.ACCESS_DISABLED,
+        Reason.ACCESS_ENDED,
+        Reason.ACCESS_PAUSED,
+        Reason.SERVICE_OFF,
+        Reason.DEVICE_UNKNOWN,
+    }
+)
+"""Refusals that concern a home: its people see them among what happened there."""
+
+
+async def note_refusals(books: AllBooks, rows: Sequence[JournalRow]) -> None:
+    """Note refused attempts of known companies at the homes that they were for; without any, nothing is asked."""
+    refused = [row for row in rows if row.party and row.steps[-1].reason in SHOWN]
+    if not refused:
+        return
+    devices = await books.devices({row.device for row in refused if row.device})
+    notes = []
+    for row in refused:
+        device = devices.get(row.device)
+        point, reason = row.service_point or (device.service_point if device else ""), row.steps[-1].reason
+        if point and reason is not None:
+            note = HomeNote(
+                id=row.message,
+                service_point=point,
+                kind="refused",
+                at_us=row.at_us,
+                words=SENTENCES[reason],
+                party=row.party,
+                device=device.id if device else "",
+            )
+            notes.append(note)
+    await books.put_notes(notes)

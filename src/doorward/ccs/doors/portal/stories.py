@@ -19,6 +19,12 @@ CHANGE_WORDS = {
     "withdrawn": "{who} stopped {service}",
     "ended": "The contract with {service} ended",
 }
+FILE_WORDS = CHANGE_WORDS | {
+    "granted": "Your permission for {service} was put on record",
+    "changed": "Your permission for {service} was changed on record",
+    "withdrawn": "Your permission for {service} was taken off the record",
+}
+"""Changes that the utility carried over from its own papers."""
 CAUSES = {
     "grid": "to relieve the grid",
     "price": "because of the price",
@@ -49,7 +55,7 @@ def line_of(item: Happening, home: Home, now_us: int, *, fahrenheit: bool, undoa
         return _request_line(item, home, now_us, fahrenheit, undoable)
     if isinstance(item, AccessChange):
         return _change_line(item, home)
-    return _note_line(item)
+    return _note_line(item, home)
 
 
 def _request_line(request: Request, home: Home, now_us: int, fahrenheit: bool, undoable: bool) -> Line:
@@ -133,7 +139,8 @@ def _change_line(change: AccessChange, home: Home) -> Line:
     who = change.by_name or ("The utility" if change.by in ("file", "rule") else "Somebody")
     if change.by_role == "representative":
         who = f"{who}, a representative,"
-    title = CHANGE_WORDS[change.kind].format(who=who, service=home.service(change.party))
+    words = FILE_WORDS if change.by == "file" else CHANGE_WORDS
+    title = words[change.kind].format(who=who, service=home.service(change.party))
     return Line(
         id=change.id,
         at_us=change.at_us,
@@ -152,14 +159,22 @@ def receipt_word(change: AccessChange) -> str:
     return "applied" if change.applied_us or not change.gateway else "pending"
 
 
-def _note_line(note: HomeNote) -> Line:
+def _note_line(note: HomeNote, home: Home) -> Line:
     why_said = f"Why: {note.why}" if note.why else ""
+    if note.kind == "refused":
+        return Line(
+            id=note.id,
+            at_us=note.at_us,
+            title=f"We refused a request of {home.service(note.party)}",
+            word="refused",
+            more=note.words,
+            href=f"/portal/journeys/{note.id}",
+            icon="cross",
+        )
     return Line(
         id=note.id,
         at_us=note.at_us,
         title=f"{note.words} ({note.by_name})" if note.by_name else note.words,
         more=why_said,
-        word="refused" if note.kind == "refused" else "",
-        href=f"/portal/journeys/{note.id}" if note.kind == "refused" else "",
         icon="eye",
     )

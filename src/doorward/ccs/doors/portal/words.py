@@ -32,6 +32,12 @@ def day_of(us: int, zone: str) -> str:
     return f"{at.day} {at:%B %Y}"
 
 
+def short_day(us: int, zone: str) -> str:
+    """Return the day for narrow places: ``3 Mar 26``."""
+    at = local(us, zone)
+    return f"{at.day} {at:%b %y}"
+
+
 def when(us: int, zone: str, now_us: int) -> str:
     """Return a moment as near as it is told: the time today, else the day with the time."""
     if local(us, zone).date() == local(now_us, zone).date():
@@ -160,6 +166,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "time_of": time_of,
     "day_of": day_of,
     "day_name": day_name,
+    "short_day": short_day,
     "date_field": date_field,
     "ago": ago,
     "why": why,

@@ -6,7 +6,17 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 
 from doorward.ccs.engines import tables as t
-from doorward.ccs.engines.sql import Flavour, Statement, exactly, inserting, locked, number, putting, words
+from doorward.ccs.engines.sql import (
+    SKIP,
+    Flavour,
+    Statement,
+    exactly,
+    inserting,
+    locked,
+    number,
+    putting,
+    words,
+)
 from doorward.ccs.engines.store.accept import REQUEST
 from doorward.ccs.engines.store.base import Part
 from doorward.ccs.engines.store.facts import GRANT
@@ -68,7 +78,7 @@ CHANGED_BY_PEOPLE = Statement(
     ),
     "but",
 )
-PUT_NOTES = inserting(t.home_note, NOTE.names)
+PUT_NOTES = inserting(t.home_note, NOTE.names, SKIP)
 GRANTS_AT = Statement(
     lambda f: (
         select(*GRANT.columns).where(f.any_of(t.grant.c.service_point, "points")).order_by(t.grant.c.sequence)

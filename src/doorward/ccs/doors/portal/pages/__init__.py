@@ -1,6 +1,6 @@
 """The pages, a group a file. Each file ends in its list of pages; add a new group to :func:`every_page`."""
 
-from doorward.ccs.doors.portal.pages import activity, coming_in, connect, general, home, services
+from doorward.ccs.doors.portal.pages import activity, coming_in, connect, general, home, journey, services
 from doorward.ccs.doors.portal.visit import Page
 
 
@@ -13,4 +13,5 @@ def every_page() -> list[Page]:
         *services.PAGES,
         *connect.PAGES,
         *activity.PAGES,
+        *journey.PAGES,
     ]
