@@ -169,6 +169,7 @@ def test_a_changed_field_is_said_with_both_values_and_a_secret_without() -> None
     )
     said = words(changed, there())
     assert said == [
+        "end the tokens of third party brightgrid",
         "change the secret of third party brightgrid",
         "change device EV-1: name 'Car' → 'Charger', rated_w 0.0 → 7400.0",
     ]
@@ -313,3 +314,28 @@ def test_a_code_is_made_once_and_again_only_when_it_has_run_out() -> None:
     assert said(code_hash="x", code_expires_us=NOW_US) != []
     assert said(state="enrolled") == []
     assert said(state="revoked") == ["gateway GW-1 is revoked and stays so"]
+
+
+def _jwks(*names: str) -> Credential:
+    keys = [{"kid": name, "kty": "OKP", "crv": "Ed25519", "x": name} for name in names]
+    value = msgspec.json.encode({"keys": keys}).decode()
+    return Credential(id="file.brightgrid.jwks", party="brightgrid", kind="jwks", value=value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ended"),
+    [
+        (_jwks("k1"), _jwks("k1", "k2"), False),
+        (_jwks("k1", "k2"), _jwks("k2"), True),
+        (_jwks("k1"), replace(_jwks("k1"), id="file.brightgrid.secret", kind="secret", value="$h"), True),
+        (WANTED.credentials[0], replace(WANTED.credentials[0], value="$other"), True),
+        (WANTED.credentials[0], WANTED.credentials[0], False),
+    ],
+)
+def test_tokens_end_with_the_key_or_secret_that_is_withdrawn(
+    before: Credential, after: Credential, ended: bool
+) -> None:
+    present = carried(plan(wanted(credentials=[before]), Present(), NOW_US))
+    later_us = NOW_US + DAY_US
+    changed = carried(plan(wanted(credentials=[after]), present, later_us), present, later_us)
+    assert changed.parties["brightgrid"].tokens_not_before_us == (later_us if ended else 0)

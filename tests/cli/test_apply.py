@@ -166,7 +166,10 @@ async def test_a_secret_that_changes_is_hashed_anew(
 ) -> None:
     await utility.apply()
     monkeypatch.setitem(ENVIRON, "BRIGHTGRID_SECRET", "louder")
-    assert await utility.apply() == ["change the secret of third party brightgrid"]
+    assert await utility.apply() == [
+        "end the tokens of third party brightgrid",
+        "change the secret of third party brightgrid",
+    ]
     assert await utility.apply() == []
 
 

@@ -63,6 +63,7 @@ log = structlog.get_logger(__name__)
 CATALOGUE_LOOK_S = 2.0
 TIME_LOOK_S = 30.0
 GATEWAYS_LOOK_S = 15.0
+REVOKED_LOOK_S = 1.0
 CONSENT_LOOK_S = 10.0
 GATEWAYS_PAGE = 1_000
 KEYS_DIR = "keys"
@@ -556,11 +557,16 @@ class CcsApp:
         await asyncio.Event().wait()
 
     async def _watch_gateways(self) -> None:
-        """Gateways may be enrolled or revoked by another process."""
+        """Gateways may be enrolled by another process, or revoked: that is looked at every second."""
+        version, looks = -1, 0
         while True:
-            await asyncio.sleep(GATEWAYS_LOOK_S)
+            await asyncio.sleep(REVOKED_LOOK_S)
             try:
-                await self._look_at_gateways()
+                now = await self.store.read(lambda books: books.gateways_version())
+                looks += 1
+                if now != version or looks * REVOKED_LOOK_S >= GATEWAYS_LOOK_S:
+                    await self._look_at_gateways()
+                    version, looks = now, 0
             except Exception:
                 log.exception("the list of gateways could not be read; the one before stays")
 
@@ -570,6 +576,8 @@ class CcsApp:
         for gateway in gone:
             self.journey.switchboard.forget(gateway)
             await self.link.drop(gateway)
+        if changed and isinstance(self.link, WebSocketLink):
+            await self.link.expel()
 
 
 async def prepare(settings: CcsSettings, rng: random.Random) -> None:

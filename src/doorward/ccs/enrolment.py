@@ -8,12 +8,12 @@ again until the code runs out, and gets the same; with any other key it is as wr
 import hmac
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 
 import msgspec
 
-from doorward.ccs.ports import Books, ConsentAuthority, Store
+from doorward.ccs.ports import AllBooks, Books, ConsentAuthority, Store
 from doorward.ccs.rules.facts import Gateway, JournalRow, StepRecord
 from doorward.kit.clock import Clock
 from doorward.kit.ids import uuid7
@@ -90,6 +90,30 @@ class RefusalCounter:
         if minute != self._minute:
             self._minute = minute
             self._refused.clear()
+
+
+async def revoke(books: AllBooks, ids: Collection[str], now_us: int, rng: random.Random) -> list[str]:
+    """Take gateways out for good: no certificate of theirs is accepted any more; return those that were in.
+
+    Raises ``not-found`` naming the ids that are no gateways.
+    """
+    found = await books.gateways(ids, lock=True)
+    if unknown := sorted(set(ids) - set(found)):
+        raise Refused(Reason.NOT_FOUND, f"there are no gateways {', '.join(unknown)}")
+    ended = [each for each in found.values() if each.state != "revoked"]
+    await books.put_gateways(
+        [
+            msgspec.structs.replace(
+                each, state="revoked", certificate="", certificate_before="", code_hash="", code_expires_us=0
+            )
+            for each in ended
+        ]
+    )
+    await books.write_journal(
+        [_row(uuid7(now_us, rng), each.id, "revoked by the utility", now_us, Step.WITHDRAWN) for each in ended]
+    )
+    await books.turn_gateways()
+    return sorted(each.id for each in ended)
 
 
 def judge(gateway: Gateway | None, hashed: str, key: str, now_us: int) -> Verdict:
@@ -171,7 +195,7 @@ class Enrolment:
         async def step(books: Books) -> Gateway | None:
             found = (await books.gateways([ask.gateway], lock=True)).get(ask.gateway)
             verdict = judge(found, hashed, key, now_us) if seen.is_yes else seen
-            await books.write_journal([_row(message, ask.gateway, verdict, now_us)])
+            await books.write_journal([_row_of(message, ask.gateway, verdict, now_us)])
             if found is None or not verdict.is_yes:
                 return None
             taken = _taken_in(found, verdict, fingerprint, spent_hash(hashed, key))
@@ -203,7 +227,9 @@ def _taken_in(gateway: Gateway, verdict: Verdict, fingerprint: str, spent: str) 
     A new generation makes every old frame worthless, so counting starts anew with it, and whatever the
     gateway held before is pushed again.
     """
-    held = msgspec.structs.replace(gateway, state="enrolled", certificate=fingerprint, code_hash=spent)
+    held = msgspec.structs.replace(
+        gateway, state="enrolled", certificate=fingerprint, certificate_before="", code_hash=spent
+    )
     if verdict is Verdict.AGAIN:
         return held
     return msgspec.structs.replace(
@@ -216,10 +242,18 @@ def _taken_in(gateway: Gateway, verdict: Verdict, fingerprint: str, spent: str) 
     )
 
 
-def _row(message: str, gateway: str, verdict: Verdict, now_us: int) -> JournalRow:
-    record = StepRecord(at_us=now_us, step=Step.ENROLLED, detail=verdict.value)
-    if not verdict.is_yes:
-        record = msgspec.structs.replace(record, outcome=Outcome.REFUSED, reason=Reason.NOT_AUTHENTICATED)
+def _row_of(message: str, gateway: str, verdict: Verdict, now_us: int) -> JournalRow:
+    if verdict.is_yes:
+        return _row(message, gateway, verdict.value, now_us)
+    row = _row(message, gateway, verdict.value, now_us)
+    refused = msgspec.structs.replace(
+        row.steps[0], outcome=Outcome.REFUSED, reason=Reason.NOT_AUTHENTICATED
+    )
+    return msgspec.structs.replace(row, steps=[refused])
+
+
+def _row(message: str, gateway: str, detail: str, now_us: int, step: Step = Step.ENROLLED) -> JournalRow:
+    record = StepRecord(at_us=now_us, step=step, detail=detail)
     return JournalRow(
         message=message,
         at_us=now_us,

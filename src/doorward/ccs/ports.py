@@ -414,6 +414,14 @@ class Books(FleetBooks, Protocol):
         """Insert or replace gateways (enrolment, revocation)."""
         ...
 
+    async def gateways_version(self) -> int:
+        """Grows with every revocation of a gateway."""
+        ...
+
+    async def turn_gateways(self) -> None:
+        """Say that a gateway was revoked: whoever serves gateways looks at them anew."""
+        ...
+
     async def gateway_by_code(self, code_hash: str) -> Gateway | None:
         """The gateway that an unused enrolment code belongs to, row-locked."""
         ...

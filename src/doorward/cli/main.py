@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the authority that signs customers' permissions, apart from the CCS.",
     ),
     "fleet": ("doorward.cli.fleet", "Caps on moved load: what is used of them, and what is over them."),
+    "gateways": ("doorward.cli.gateways", "Withdraw gateways; write the list of withdrawn certificates."),
     "formats": ("doorward.cli.formats", "List, add and retire message formats."),
     "people": ("doorward.cli.people", "Who can sign in to the portal; one-time links."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),

@@ -31,6 +31,9 @@ CA_DAYS = 20 * 365
 GATEWAY_DAYS = 365
 SERVER_DAYS = 90
 CRL_DAYS = 30
+STAND_IN_DAYS = 0.01
+ISSUED_FILE = "issued"
+"""A line for each gateway certificate: the gateway and the serial number in hex."""
 BACKDATE = timedelta(minutes=5)
 """Certificates begin a little in the past, for gateways whose clock is behind."""
 PUBLIC_FILE = 0o644
@@ -94,6 +97,8 @@ class CertificateAuthority:
         certificate = self._issue(
             key, gateway, names, ExtendedKeyUsageOID.CLIENT_AUTH, self._validity.gateway_days
         )
+        with (self._directory / ISSUED_FILE).open("a", encoding="ascii") as issued:
+            issued.write(f"{gateway} {certificate.serial_number:x}\n")
         return certificate.public_bytes(Encoding.PEM).decode(), certificate_fingerprint(certificate)
 
     def server(self, name: str, hosts: Sequence[str]) -> Credentials:
@@ -112,12 +117,40 @@ class CertificateAuthority:
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"{URN}:worker:{name}")]
         return self._keep(name, names, ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def stand_in(self, gateway: str, directory: Path) -> tuple[Credentials, str]:
+        """Return a certificate in a gateway's name for a quarter of an hour, in ``directory``, and its PEM.
+
+        Who comes to a broker with it takes the gateway's place: so a session that must end is ended.
+        """
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"{URN}:gateway:{gateway}")]
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._issue(
+            key.public_key(), gateway, names, ExtendedKeyUsageOID.CLIENT_AUTH, STAND_IN_DAYS
+        )
+        number = f"{certificate.serial_number:x}"
+        made = Credentials(directory / f"{number}.pem", directory / f"{number}.key", self.pem)
+        write_atomically(made.key, _key_pem(key))
+        write_atomically(made.certificate, certificate.public_bytes(Encoding.PEM))
+        return made, certificate.public_bytes(Encoding.PEM).decode()
+
     def revoke(self, certificate: str) -> None:
         """Put a certificate (PEM) on the revocation list."""
-        serials = {*self._revoked(), x509.load_pem_x509_certificate(certificate.encode()).serial_number}
-        write_atomically(
-            self._directory / "revoked.json", msgspec.json.encode([f"{n:x}" for n in sorted(serials)])
-        )
+        self._revoke({x509.load_pem_x509_certificate(certificate.encode()).serial_number})
+
+    def revoke_gateway(self, gateway: str) -> int:
+        """Put every certificate that a gateway ever got on the revocation list; how many."""
+        place = self._directory / ISSUED_FILE
+        lines = place.read_text(encoding="ascii").splitlines() if place.exists() else []
+        serials = {int(line.split()[1], 16) for line in lines if line.split()[0] == gateway}
+        self._revoke(serials)
+        return len(serials)
+
+    def _revoke(self, serials: set[int]) -> None:
+        with one_at_a_time(self._directory):
+            all_of_them = sorted({*self._revoked(), *serials})
+            write_atomically(
+                self._directory / "revoked.json", msgspec.json.encode([f"{n:x}" for n in all_of_them])
+            )
 
     def revocation_list(self) -> str:
         """Return the list of revoked certificates (CRL, PEM), valid for 30 days: for brokers."""
@@ -160,7 +193,7 @@ class CertificateAuthority:
         common_name: str,
         names: list[x509.GeneralName],
         usage: x509.ObjectIdentifier,
-        days: int,
+        days: float,
     ) -> x509.Certificate:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -176,7 +209,7 @@ class CertificateAuthority:
         return builder.sign(self._key, SHA256())
 
     def _draft(
-        self, key: CertificateIssuerPublicKeyTypes, subject: x509.Name, issuer: x509.Name, days: int
+        self, key: CertificateIssuerPublicKeyTypes, subject: x509.Name, issuer: x509.Name, days: float
     ) -> x509.CertificateBuilder:
         now = self._now()
         return (

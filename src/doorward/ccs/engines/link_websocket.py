@@ -151,6 +151,14 @@ class WebSocketLink:
             self._leave(gateway, session)
             await session.close(CloseCode.POLICY_VIOLATION, "certificate withdrawn")
 
+    async def expel(self) -> None:
+        """End the sessions whose certificate is not accepted any more."""
+        for gateway, session in list(self._sessions.items()):
+            if not self._accepts(*_peer(session)):
+                log.warning("link: the certificate of gateway %s is not accepted any more", gateway)
+                self._leave(gateway, session)
+                await session.close(CloseCode.POLICY_VIOLATION, "certificate withdrawn")
+
     async def stop(self) -> None:
         """End all sessions; idempotent."""
         if self._server is not None:

@@ -150,6 +150,7 @@ gateway = Table(
     _text("state"),
     _number("key_generation", 0),
     _text("certificate"),
+    _text("certificate_before"),
     _id("code_hash", default=""),
     _number("code_expires_us", 0),
     _number("up_epoch", 0),

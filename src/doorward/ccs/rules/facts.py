@@ -125,6 +125,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     key_generation: int = 0
     certificate: str = ""
     """SHA-256 of the DER certificate that is accepted, in hex."""
+    certificate_before: str = ""
+    """The one before a renewal: accepted until the gateway first comes with the new one."""
     code_hash: str = ""
     """SHA-256 of the one-time enrolment code, until it is used."""
     code_expires_us: int = 0

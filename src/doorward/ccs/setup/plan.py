@@ -220,6 +220,7 @@ def _records(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]:
     yield from _puts({tier.name: tier for tier in wanted.tiers}, present.tiers)
     parties = {party.id: _kept_party(party, present, wanted) for party in wanted.parties}
     yield from _puts(parties, present.parties)
+    yield from _ended_tokens(parties, present, wanted, now_us)
     yield from _suspensions(parties, present)
     yield from _credentials(wanted, present, now_us)
     yield from _puts({each.id: each for each in wanted.customers}, present.customers)
@@ -269,6 +270,36 @@ def _kept_party(party: Party, present: Present, wanted: Wanted) -> Party:
     if ("party", party.id) not in wanted.said:
         party = msgspec.structs.replace(party, state=found.state)
     return party
+
+
+def _ended_tokens(
+    parties: Mapping[str, Party], present: Present, wanted: Wanted, now_us: int
+) -> Iterator[Change]:
+    """Tokens end with what they were given for: a secret or a key that is withdrawn takes them along."""
+    for party in parties.values():
+        if _is_withdrawn(party, present, wanted, now_us):
+            ended = msgspec.structs.replace(party, tokens_not_before_us=now_us)
+            yield Put(words=f"end the tokens of third party {party.id}", record=ended)
+
+
+def _is_withdrawn(party: Party, present: Present, wanted: Wanted, now_us: int) -> bool:
+    """Whether something by which the party could prove itself is not good any more."""
+    kept = {credential.id: credential for credential in wanted.credentials}
+    for id, credential in present.credentials.items():
+        if credential.party != party.id or not id.startswith(OWN_PREFIX) or credential.not_after_us <= now_us:
+            continue
+        after = kept.get(id)
+        if after is None or not _proofs(credential) <= _proofs(after):
+            return True
+    return False
+
+
+def _proofs(credential: Credential) -> set[str]:
+    """What a credential proves a party by: a hash, or each key of a JWK Set."""
+    if credential.kind == "secret":
+        return {credential.value}
+    keys = msgspec.json.decode(credential.value)["keys"]
+    return {msgspec.json.encode(key, order="deterministic").decode() for key in keys}
 
 
 def _kept_point(point: ServicePoint, present: Present, wanted: Wanted) -> ServicePoint:

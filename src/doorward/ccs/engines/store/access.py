@@ -10,7 +10,7 @@ from sqlalchemy import Select, or_, select, update
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import Flavour, Statement, exactly, locked, number, putting, updating, words
 from doorward.ccs.engines.store.base import DAY_US
-from doorward.ccs.engines.store.catalogue import Counting
+from doorward.ccs.engines.store.catalogue import COUNTER, Counting
 from doorward.ccs.engines.store.dispatch import GATEWAY, Dispatching
 from doorward.ccs.engines.store.facts import GRANT, Facts, live
 from doorward.ccs.engines.store.record import Recording
@@ -242,6 +242,15 @@ class Access(Counting, Facts, Dispatching, Recording):
     async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
         """Insert or replace gateways as they were read under a lock."""
         await self._on.many(PUT_GATEWAYS, [_gateway_row(gateway) for gateway in gateways])
+
+    async def gateways_version(self) -> int:
+        """Grows with every revocation of a gateway."""
+        version: int = (await self._on.rows(COUNTER, "gateway"))[0][0]
+        return version
+
+    async def turn_gateways(self) -> None:
+        """Say that a gateway was revoked: whoever serves gateways looks at them anew."""
+        await self._take("gateway", 1)
 
     async def gateway_by_code(self, code_hash: str) -> Gateway | None:
         """The gateway that an unused enrolment code belongs to, row-locked."""
