@@ -20,7 +20,7 @@ REPLAY_WINDOW = 1024
 
 TELL_AGAIN_US = 15_000_000
 """A gateway that has not confirmed its desired state is told again after this; it may be busy applying it."""
-IN_FLIGHT_S_MAX = 10.0
+IN_FLIGHT_S_MAX = 5.0
 """A request that had no receipt for so long takes no more room: its frame is lost, or the gateway could not
 store it, and whatever has to be sent again needs the room."""
 NO_EPOCH_WAIT_S = 0.05

@@ -33,8 +33,9 @@ class Gatherer(Generic[T, R]):
     ``handle`` takes a list and returns as many answers in the same order; an answer that is an
     exception is raised to its asker. If ``handle`` itself raises, the batch is bisected, so that one
     bad item never fails strangers; what fails alone gets the error. Errors of the kinds ``of_all`` are no
-    item's fault (there is no database): all get them at once, and nothing is tried piece by piece. At most ``items_max`` go in one
-    batch, at most ``queue_max`` wait (then :class:`Overloaded`). ``runners`` batches run side by side.
+    item's fault (there is no database): all get them at once, and nothing is tried piece by piece. At most
+    ``items_max`` go in one batch, at most ``queue_max`` wait (then :class:`Overloaded`). ``runners``
+    batches run side by side.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """The judge finds every kind of broken promise, and nothing where there is none."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -32,7 +31,7 @@ def sound() -> Ledgers:
         books=[booked(1), booked(2), booked(3, state="EXPIRED", steps=EXPIRED)],
         gateways={"r-1": "DONE", "r-2": "DONE"},
         told_devices={"r-1": 1, "r-2": 1},
-        acts=Counter({("PP", 301): 1, ("PP", 302): 1}),
+        acts={("PP", 301): [3 * US], ("PP", 302): [4 * US]},
     )
 
 
@@ -79,19 +78,25 @@ def test_books_that_break_a_promise_are_found(promise: str, books: list[Booked])
 
 def test_an_act_twice_is_found_also_when_nothing_changed_by_the_second() -> None:
     ledgers = sound()
-    ledgers.acts["PP", 301] = 2
+    ledgers.acts = {**ledgers.acts, ("PP", 301): [3 * US, 5 * US]}
     assert broken(ledgers) == {"a device acts at most once"}
+
+
+def test_an_act_after_the_deadline_is_found() -> None:
+    ledgers = sound()
+    ledgers.acts = {**ledgers.acts, ("PP", 301): [21 * US]}
+    assert broken(ledgers) == {"nothing is done after its deadline"}
 
 
 def test_an_act_that_nobody_asked_is_found() -> None:
     ledgers = sound()
-    ledgers.acts["PP", 777] = 1
+    ledgers.acts = {**ledgers.acts, ("PP", 777): [3 * US]}
     assert broken(ledgers) == {"no device acts without a request in the books"}
 
 
 def test_an_act_of_what_expired_is_found() -> None:
     ledgers = sound()
-    ledgers.acts["PP", 303] = 1
+    ledgers.acts = {**ledgers.acts, ("PP", 303): [3 * US]}
     assert broken(ledgers) == {"what is said not to be done was not done"}
 
 

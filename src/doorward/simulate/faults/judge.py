@@ -62,14 +62,15 @@ class Booked:
 @dataclass(kw_only=True)
 class Ledgers:
     """All four. ``gateways`` has the states in the gateways' inboxes by request, ``told_devices`` how often
-    a gateway's journal says that a request was passed to the home; ``acts`` how often a device took a power.
+    a gateway's journal says that a request was passed to the home; ``acts`` when a device took a power, by the
+    device's own clock (UTC microseconds).
     """
 
     third_party: list[Told]
     books: list[Booked]
     gateways: Mapping[str, str]
     told_devices: Mapping[str, int]
-    acts: Counter[Power]
+    acts: Mapping[Power, Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def judge(
         unsure=sum(not told.id and not told.refused for told in ledgers.third_party),
         states=dict(Counter(booked.state for booked in ledgers.books if booked.key in own)),
         settled=sum(bool(booked.settlement) for booked in ledgers.books),
-        acts=ledgers.acts.total(),
+        acts=sum(map(len, ledgers.acts.values())),
         broken=broken,
     )
 
@@ -175,17 +176,21 @@ def _ended(books: Sequence[Booked], late_us_max: int) -> Findings:
 def _acted(ledgers: Ledgers) -> Findings:
     """At most one act per request; said to be done exactly when it acted; no act that nobody asked."""
     powers = {told.key: told.power for told in ledgers.third_party}
-    for (device, watts), count in ledgers.acts.items():
-        if count > 1:
-            yield "a device acts at most once", f"{device} took {watts} W {count} times"
+    for (device, watts), times in ledgers.acts.items():
+        if len(times) > 1:
+            yield "a device acts at most once", f"{device} took {watts} W {len(times)} times"
     for booked in ledgers.books:
         power = powers.get(booked.key)
         if power is None:
             continue
-        if booked.is_done and not ledgers.acts[power]:
+        acted = ledgers.acts.get(power, ())
+        if booked.is_done and not acted:
             yield "DONE means that the device acted", booked.key
-        if booked.is_not_done and ledgers.acts[power]:
+        if booked.is_not_done and acted:
             yield "what is said not to be done was not done", f"{booked.key} is {booked.state}"
+        if any(at_us > booked.due_us for at_us in acted):
+            late_s = (max(acted) - booked.due_us) / 1e6
+            yield "nothing is done after its deadline", f"{booked.key} was done {late_s:.1f} s late"
     booked_powers = {powers[booked.key] for booked in ledgers.books if booked.key in powers}
     for device, watts in ledgers.acts.keys() - booked_powers:
         yield "no device acts without a request in the books", f"{device} took {watts} W"

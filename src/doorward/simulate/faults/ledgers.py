@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -70,14 +70,14 @@ def read_gateway(directory: Path) -> tuple[dict[str, str], dict[str, int], int]:
     return states, told, waiting
 
 
-def acts_of(utility: LocalUtility, devices: Mapping[str, object]) -> Counter[Power]:
-    """How often each device's own file says that it was set to each power, also when it was so before."""
-    return Counter(
-        (device, int(line["value"]))
-        for device in devices
-        for line in utility.actuations(device)
-        if line["name"] == "limit_w" and line["value"] is not None and line["value"] >= 0
-    )
+def acts_of(utility: LocalUtility, devices: Iterable[str]) -> dict[Power, list[int]]:
+    """When each device's own file says that it was set to each power, also when it was so before."""
+    acts: dict[Power, list[int]] = {}
+    for device in devices:
+        for line in utility.actuations(device):
+            if line["name"] == "limit_w" and line["value"] is not None and line["value"] >= 0:
+                acts.setdefault((device, int(line["value"])), []).append(line["at_us"])
+    return acts
 
 
 async def gather(utility: LocalUtility, party: str, third_party: list[Told]) -> Ledgers:
@@ -88,7 +88,7 @@ async def gather(utility: LocalUtility, party: str, third_party: list[Told]) -> 
         there, passed, _ = read_gateway(utility.directory / "gateways" / home.gateway)
         states |= there
         told.update(passed)
-    devices = {device.id: device for home in utility.plan.homes for device in home.equipment}
+    devices = [device.id for home in utility.plan.homes for device in home.equipment]
     return Ledgers(
         third_party=third_party,
         books=await read_books(utility.database, party),

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from doorward.client import Client, DoorwardError
+from doorward.client.ask import Control
 from doorward.client.errors import Unreachable
 from doorward.simulate.faults.judge import Told
 
@@ -59,19 +60,23 @@ class Trader:
         if self._thread is not None:
             self._thread.join()
 
-    def ask(self) -> Told | None:
-        """Ask once, now; ``None`` when no power is left."""
+    def ask(self, start_s: float = 0.0) -> Told | None:
+        """Ask once, now, to begin in so many seconds; ``None`` when no power is left."""
         watts = WATTS_MIN + len(self.told)
         if watts > WATTS_MAX:
             return None
         told = Told(key=f"{self.device}-{watts}", power=(self.device, watts))
         self.told.append(told)
         # As a time, not as "from now": what is sent again under the same key is the same request.
-        deadline = datetime.now(UTC) + timedelta(seconds=self.deadline_s)
+        now = datetime.now(UTC)
+        deadline = now + timedelta(seconds=self.deadline_s)
+        how: Control = {"key": told.key, "deadline": deadline, "cause": "test", "wait_s": 0}
+        if start_s:
+            how["start"] = now + timedelta(seconds=start_s)
         began_s = time.monotonic()
         for _ in range(AGAIN_MAX):
             if (
-                self._say(told, deadline)
+                self._say(told, how)
                 or self._over.wait(self.rng.uniform(0.05, 0.5))
                 or self.rng.random() < 0.2
             ):
@@ -83,18 +88,10 @@ class Trader:
         while not self._over.is_set() and self.ask() is not None:
             self._over.wait(self.rng.uniform(0, 2 * self.pause_s))
 
-    def _say(self, told: Told, deadline: datetime) -> bool:
+    def _say(self, told: Told, how: Control) -> bool:
         """Whether we were told what becomes of it."""
         try:
-            asked = self.client.request(
-                "limit",
-                self.device,
-                body={"watts": told.power[1]},
-                cause="test",
-                key=told.key,
-                wait_s=0,
-                deadline=deadline,
-            )
+            asked = self.client.request("limit", self.device, body={"watts": told.power[1]}, **how)
         except Unreachable:
             return False
         except DoorwardError as error:

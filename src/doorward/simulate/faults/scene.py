@@ -11,8 +11,8 @@ from typing import Any
 
 from doorward.client import Client
 from doorward.simulate.bench.processes import family
-from doorward.simulate.faults.judge import FINAL, Verdict, judge
-from doorward.simulate.faults.ledgers import gather, read_books, read_gateway
+from doorward.simulate.faults.judge import FINAL, Power, Verdict, judge
+from doorward.simulate.faults.ledgers import acts_of, gather, read_books, read_gateway
 from doorward.simulate.faults.load import Prober, Trader
 from doorward.simulate.local_utility import EMBEDDED, LocalUtility
 from doorward.simulate.neighbourhood_plan import Company, Equipment, Home, Plan
@@ -142,6 +142,10 @@ class Scene:
         told += [each for prober in self.probers for each in prober.told]
         ledgers = asyncio.run(gather(self.utility, PARTY, told))
         return judge(ledgers, **{"late_us_max": int(LATE_S_MAX * 1e6), **how})
+
+    def acts(self, power: Power) -> list[int]:
+        """When a device took this power, by its own file."""
+        return acts_of(self.utility, [power[0]]).get(power, [])
 
     def _all_ended(self) -> bool:
         books = asyncio.run(read_books(self.utility.database, PARTY))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from doorward.simulate.faults import disk, kills, workers
+from doorward.simulate.faults import clocks, crash_points, disk, kills, workers
 from doorward.simulate.faults.report import Report, ToolMissing
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.local_utility import EMBEDDED, ENGINES, PRODUCTION
@@ -29,6 +29,8 @@ FAULTS: dict[str, Fault] = {
     "broker-wiped": Fault(kills.broker_wiped, (PRODUCTION,)),
     "database-restarted": Fault(kills.database_restarted, (POSTGRESQL, PRODUCTION)),
     "rolling-restart": Fault(workers.rolling_restart, (PRODUCTION,)),
+    "crash-points": Fault(crash_points.crash_points, (EMBEDDED,)),
+    "clocks": Fault(clocks.clocks, (EMBEDDED,)),
     "disk-full": Fault(disk.full, (EMBEDDED,)),
     "disk-broken": Fault(disk.broken, (EMBEDDED,)),
     "frozen-worker": Fault(workers.frozen, (PRODUCTION,)),

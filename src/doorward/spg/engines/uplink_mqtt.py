@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 from typing import Any
@@ -13,7 +14,7 @@ from gmqtt.mqtt.handler import MQTTConnectError
 
 from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, WAIT_S_MAX, FullJitter, keep_up
 from doorward.kit.mqtt import Session, Unacknowledged, quiet
-from doorward.kit.tls import Credentials, client_context
+from doorward.kit.tls import Credentials, client_context, clock_is_behind
 from doorward.wire import topics
 from doorward.wire.codec import FRAME_BYTES_MAX
 
@@ -57,6 +58,7 @@ class MqttUplink:
         self._steady_s = steady_s
         self._unacknowledged = Unacknowledged()
         self._client: Client | None = None
+        self._knows_time = True
 
     async def run(
         self,
@@ -124,7 +126,7 @@ class MqttUplink:
     async def _open(self, session: Session, client: Client) -> None:
         """Connect, listen, and only then say that we are there."""
         address = urlsplit(next(self._urls))
-        tls = client_context(self._credentials.ca, self._credentials)
+        tls = client_context(self._credentials.ca, self._credentials, knows_time=self._knows_time)
         try:
             await session.open(
                 address.hostname or "",
@@ -133,6 +135,9 @@ class MqttUplink:
                 keepalive_s=self._keepalive_s,
                 wait_s_max=OPEN_WAIT_S_MAX,
             )
+        except ssl.SSLCertVerificationError as error:
+            self._knows_time = self._knows_time and not clock_is_behind(error)
+            raise
         except MQTTConnectError as error:
             raise ConnectionError(f"the broker refuses us: {error}") from error
         listening = [Subscription(topics.down(self._gateway), qos=1)]

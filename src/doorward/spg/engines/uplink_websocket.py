@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 
@@ -10,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, WAIT_S_MAX, FullJitter, keep_up
-from doorward.kit.tls import Credentials, client_context
+from doorward.kit.tls import Credentials, client_context, clock_is_behind
 from doorward.wire.codec import FRAME_BYTES_MAX
 
 PING_S = 20.0
@@ -45,6 +46,7 @@ class WebSocketUplink:
         self._backoff = FullJitter(rng, first_wait_s=first_wait_s, wait_s_max=wait_s_max)
         self._steady_s = steady_s
         self._connection: ClientConnection | None = None
+        self._knows_time = True
 
     async def run(
         self,
@@ -86,7 +88,7 @@ class WebSocketUplink:
         try:
             return await connect(
                 next(self._urls),
-                ssl=client_context(self._credentials.ca, self._credentials),
+                ssl=client_context(self._credentials.ca, self._credentials, knows_time=self._knows_time),
                 compression=None,
                 user_agent_header=None,
                 proxy=None,
@@ -98,6 +100,9 @@ class WebSocketUplink:
                 max_queue=RECEIVED_FRAMES_MAX,
                 logger=log,
             )
+        except ssl.SSLCertVerificationError as error:
+            self._knows_time = self._knows_time and not clock_is_behind(error)
+            raise
         except WebSocketException as error:
             raise ConnectionError(f"the CCS does not take the connection: {error}") from error
 
