@@ -6,7 +6,7 @@ PY := $(BIN)/python
 # Many tests mostly wait. A file's tests stay together: they share what they started.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-embedded static services format lint types contracts test docs \
+.PHONY: red-team help setup demo check check-embedded static services format lint types contracts test faults docs \
         docs-check pictures requirements clean
 
 help: ## this list
@@ -48,6 +48,13 @@ contracts: setup ## who may import whom
 
 test: setup ## pytest on what is here: ARGS="tests/wire -k codec"
 	@$(BIN)/pytest $(ARGS)
+
+red-team: setup ## a malicious CCS with all its keys sends 100,000 commands to a real gateway
+	@DOORWARD_RED_TEAM_COMMANDS=100000 DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest tests/system/test_authority.py
+
+faults: setup services ## real processes are killed, frozen, cut off …: ARGS="--quick --only kills --json"
+	@tools/ensure_fault_tools.sh
+	@$(PY) -m doorward.simulate.faults $(ARGS)
 
 docs: setup ## write docs/reference anew from the code
 	@$(PY) -m tools.reference

@@ -1,4 +1,4 @@
-"""settings.md: what may be set at the CCS and at a gateway."""
+"""settings.md: what may be set at the CCS, at a gateway and at the consent authority."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,7 @@ from typing import Any
 from pydantic_settings import BaseSettings
 
 from doorward.ccs.settings import CcsSettings
+from doorward.consent.settings import ConsentSettings
 from doorward.spg.settings import GatewaySettings
 from tools.reference.pages import page, table, words
 
@@ -14,13 +15,19 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 
 def settings_page() -> str:
-    """Every setting of both processes."""
+    """Every setting of the three processes."""
     return page(
         "Settings",
         "Read once, when the process starts. Each is an environment variable; lists and tables are written as\n"
         "JSON there. The CCS also takes them from a TOML file (`doorward ccs --config ccs.toml`), named as in the\n"
         "first column; the environment beats the file. A wrong or unknown setting stops the start and is named.",
-        [*one_table("The CCS", CcsSettings), "", *one_table("The gateway", GatewaySettings)],
+        [
+            *one_table("The CCS", CcsSettings),
+            "",
+            *one_table("The gateway", GatewaySettings),
+            "",
+            *one_table("The consent authority", ConsentSettings),
+        ],
     )
 
 
