@@ -20,6 +20,8 @@ from doorward.ccs.engines.store.auditing import Auditing
 from doorward.ccs.engines.store.chain import link_row, load_link
 from doorward.wire.chain import Head, Link, Part, hash_of, marks_of, root_of, text_of
 
+NOW_US = 1_790_000_000_000_000
+
 
 class Sql(Protocol):
     """A connection with a transaction that is rolled back. Parameters are ``?``."""
@@ -110,7 +112,9 @@ class Lab:
             Gateway(GatewayRecord(name, sql.connection), {})  # type: ignore[attr-defined]
             for name, sql in self.gateways.items()
         ]
-        await Audit(CcsRecord(Auditing(on, 0)), opened, self.record_keys, self.keys, 0, report).run()
+        await Audit(
+            CcsRecord(Auditing(on, 0)), opened, self.record_keys, self.keys, 0, report, now_us=NOW_US
+        ).run()
         return report
 
 

@@ -45,7 +45,9 @@ async def heads(town: Town) -> list[Head]:
 
 
 async def report(town: Town, tmp_path: Path) -> Report:
-    return await audit(f"sqlite:///{tmp_path / 'ccs.db'}", [], record_keys=KEYS, consent_keys={})
+    return await audit(
+        f"sqlite:///{tmp_path / 'ccs.db'}", [], record_keys=KEYS, consent_keys={}, now_us=town.clock.us
+    )
 
 
 async def retained(recording: Recording) -> None:

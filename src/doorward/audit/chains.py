@@ -112,18 +112,23 @@ class Walk:
                 self._missing(before.seq + 1, seq - 1)
                 for lost in range(before.seq + 1, seq):
                     self._orphans(lost, under.pop(lost, []))
+                before = self._unknown(seq - 1, before.epoch)
             rows = under.pop(seq, [])
             self._report.saw("links")
             self._report.saw("rows", len(rows))
             if link is None:
                 self._say(Kind.CHANGED, "a link cannot be read", link=seq)
-                before = Head(writer=self._writer, epoch=before.epoch, seq=seq, hash=b"")
+                before = self._unknown(seq, before.epoch)
                 continue
             after = page[at + 1][1] if at + 1 < len(page) else None
             before = self._link(link, before, after, rows)
             for each in followers:
                 await each.follow(link, rows)
         return before
+
+    def _unknown(self, seq: int, epoch: int) -> Head:
+        """The head of a link that is missing or cannot be read: nothing can be compared with it."""
+        return Head(writer=self._writer, epoch=epoch, seq=seq, hash=b"")
 
     # ---- a link --------------------------------------------------------------------------------------
 

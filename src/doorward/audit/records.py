@@ -12,6 +12,7 @@ from doorward.audit.findings import CCS
 from doorward.ccs.engines.opening import auditing
 from doorward.ccs.engines.store import chain as ccs_chain
 from doorward.ccs.engines.store.auditing import Auditing
+from doorward.ccs.ports import StoreUnavailable
 from doorward.spg.engines import record as spg_record
 from doorward.spg.engines.identity import load
 from doorward.spg.engines.store import STORE_FILE, SqliteBooks
@@ -67,7 +68,7 @@ async def open_ccs(url: str) -> AsyncIterator[CcsRecord]:
     try:
         async with auditing(url) as books:
             yield CcsRecord(books)
-    except (OSError, ValueError, sqlite3.OperationalError) as error:
+    except (StoreUnavailable, OSError, ValueError, sqlite3.OperationalError) as error:
         raise NotAuditable(f"the CCS's database cannot be read: {error}") from error
 
 

@@ -20,6 +20,7 @@ from doorward.wire.chain import (
     Checkpoint,
     Head,
     Link,
+    PeerHead,
     Row,
     Tombstone,
     beginning,
@@ -30,6 +31,8 @@ from doorward.wire.signatures import verify
 
 PAGE = 500
 HEADS_TOGETHER = 500
+KEPT_US_MIN = 31 * 86_400_000_000
+"""No part of a gateway's record may go before it is so old."""
 
 Jwks = Mapping[str, Mapping[str, str]]
 
@@ -40,10 +43,14 @@ _tombstone = msgspec.json.Decoder(Tombstone)
 class Peers:
     """Follows a chain, and checks what it holds of other records against those."""
 
-    def __init__(self, by: str, others: Mapping[str, Source], report: Report) -> None:
+    def __init__(
+        self, by: str, others: Mapping[str, Source], report: Report, *, kept_since_us: int = 0
+    ) -> None:
         self._by = by
         self._others = others
         self._report = report
+        self._kept_since_us = kept_since_us
+        self._gone = {name: other.gone() for name, other in others.items()}
         self._waiting: dict[str, list[Head]] = {}
         self._count = 0
 
@@ -51,10 +58,24 @@ class Peers:
         """Gather heads; check them together."""
         for peer in link.peers:
             if peer.name in self._others:
+                if peer.seq <= self._gone[peer.name] and link.at_us >= self._kept_since_us:
+                    self._too_soon(peer)
                 self._waiting.setdefault(peer.name, []).append(peer.head)
                 self._count += 1
         if self._count >= HEADS_TOGETHER:
             await self.flush()
+
+    def _too_soon(self, peer: PeerHead) -> None:
+        """A record may say of itself that its oldest part is no longer kept, but not of what is young."""
+        self._report.add(
+            Finding(
+                kind=Kind.TRUNCATED,
+                record=self._others[peer.name].name,
+                says=f"a link that {self._by} heard of lately is said to be no longer kept",
+                writer=peer.writer,
+                link=peer.seq,
+            )
+        )
 
     async def flush(self) -> None:
         """Check what was gathered."""
@@ -69,6 +90,7 @@ async def audit(
     *,
     record_keys: Jwks,
     consent_keys: Jwks,
+    now_us: int,
     since_us: int = 0,
 ) -> Report:
     """Audit the CCS's database and gateways' directories. Raises
@@ -77,7 +99,8 @@ async def audit(
     with ExitStack() as open_files:
         opened = [open_files.enter_context(open_gateway(place)) for place in gateways]
         async with open_ccs(url) as record:
-            await Audit(record, opened, record_keys, consent_keys, since_us, report).run()
+            look = Audit(record, opened, record_keys, consent_keys, since_us, report, now_us=now_us)
+            await look.run()
     return report
 
 
@@ -92,7 +115,10 @@ class Audit:
         consent_keys: Jwks,
         since_us: int,
         report: Report,
+        *,
+        now_us: int,
     ) -> None:
+        self._kept_since_us = now_us - KEPT_US_MIN
         self._ccs = ccs
         self._gateways = {each.record.name: each.record for each in gateways}
         self._record_keys = {kid: dict(jwk) for kid, jwk in record_keys.items()}
@@ -120,7 +146,7 @@ class Audit:
     async def _ccs_chains(self, erased: Collection[int]) -> None:
         proof = Proof(self._ccs, self._consent_keys, self._report)
         agreement = Agreement(self._ccs, self._gateways, self._report)
-        peers = Peers(CCS, self._gateways, self._report)
+        peers = Peers(CCS, self._gateways, self._report, kept_since_us=self._kept_since_us)
         for writer in await self._ccs.writers():
             end = await self._ccs.last(writer)
             begin = beginning(writer)

@@ -65,6 +65,7 @@ def audit(
                 consent_keys=keys.given(consent_keys)
                 if consent_keys
                 else keys.consent_keys(settings.data_dir, settings.data_dir / AUTHORITY_DIR),
+                now_us=int(time.time() * 1_000_000),
                 since_us=_since_us(since),
             )
         )

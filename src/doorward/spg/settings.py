@@ -32,7 +32,7 @@ class GatewaySettings(BaseSettings):
     """Days that ids of requests are remembered, so that none is ever carried out twice."""
     payload_keep_d: Annotated[float, Field(gt=0)] = 30.0
     """Days that the bodies and answers of requests are kept at the gateway."""
-    journal_keep_d: Annotated[float, Field(gt=0)] = 400.0
+    journal_keep_d: Annotated[float, Field(ge=31)] = 400.0
     """Days that the gateway's journal is kept."""
     control_default_h: Annotated[float, Field(gt=0)] = 4.0
     """Hours that a control lasts when nobody says."""

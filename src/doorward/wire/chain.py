@@ -27,7 +27,7 @@ HEADS_MAX = 64
 """Heads in one frame; of more, the last are kept."""
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The newest link of a writer: who holds it holds the whole chain up to it."""
 
     writer: int = 1

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from asyncpg import PostgresError
+
 from doorward.ccs.engines.migrations import head, migrate_postgresql, migrate_sqlite
 from doorward.ccs.engines.postgresql import (
     READERS,
@@ -18,7 +20,7 @@ from doorward.ccs.engines.postgresql import (
 )
 from doorward.ccs.engines.sqlite import SqliteExecutor, SqlitePen, SqliteStore
 from doorward.ccs.engines.store.auditing import Auditing
-from doorward.ccs.ports import Store
+from doorward.ccs.ports import Store, StoreUnavailable
 from doorward.kit.clock import Clock
 from doorward.kit.sqlite_thread import BUSY_WAIT_MS_MAX, MEMORY
 
@@ -80,13 +82,17 @@ async def auditing(url: str) -> AsyncIterator[Auditing]:
     """The record of a database, to be read beside a system that runs or of one that is stopped. Nothing is
     changed, every read is a transaction of its own.
 
-    Raises ``ValueError`` for a URL of another kind or a database of another version, and the driver's error."""
+    Raises ``ValueError`` for a URL of another kind or a database of another version, :class:`StoreUnavailable`,
+    ``OSError`` or ``sqlite3.Error`` for one that cannot be read."""
     path = sqlite_path(url)
     if path is None:
-        async with connected(url) as server:
-            await server.execute("SET default_transaction_read_only = on")
-            _require_current(await server.fetchval("SELECT version_num FROM alembic_version"))
-            yield Auditing(PostgresqlExecutor(server), 0)
+        try:
+            async with connected(url) as server:
+                await server.execute("SET default_transaction_read_only = on")
+                _require_current(await server.fetchval("SELECT version_num FROM alembic_version"))
+                yield Auditing(PostgresqlExecutor(server), 0)
+        except (PostgresError, TimeoutError) as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
         return
     with closing(_connect_to_read(path)) as file:
         _require_current(file.execute("SELECT version_num FROM alembic_version").fetchone()[0])

@@ -186,8 +186,9 @@ class PostgresqlExecutor:
 
 MAKE_ROOM_LOCK = 0x446F6F73
 PENS_LOCK = 0x446F6F70
-PENS_MAX = 4_096
-"""Sessions, of all workers together, that may write the journal at one time."""
+PENS_MAX = 640
+"""Sessions, of all workers together, that may write the journal at one time: a checkpoint of them all is still
+a document of its size."""
 
 
 class PostgresqlStore:
