@@ -131,7 +131,7 @@ class FleetDesk:
             request = found[record.request]
             load = _load(record, request, now_us)
             scales.charge(load, request.spread_s)
-            holds[pair] = scales.hold(load)
+            holds[pair] = scales.hold(load, request.spread_s)
             released.append(_through(request, tiers[request.tier], self._terms, now_us))
         await books.put_fleet_holds(list(holds.values()))
         await books.write_fleet(list(logs.values()))

@@ -121,7 +121,7 @@ class Weighing:
         spread = spread_over(request, weighed.spread_s, deadline_us, self._terms)
         if not weighed.over:
             self._charged[request.id] = (load, weighed.spread_s, before)
-            self._holds[pair] = self._scales.hold(load)
+            self._holds[pair] = self._scales.hold(load, weighed.spread_s)
             return Entry(spread, entry.ticket)
         if await self._is_full():
             detail = f"over {weighed.over}, and quarantine is full"
@@ -148,7 +148,7 @@ class Weighing:
         holds = {}
         for id, (load, spread_s, before) in self._charged.items():
             if id in won:
-                holds[load.party, load.subject] = self._scales.hold(load)
+                holds[load.party, load.subject] = self._scales.hold(load, spread_s)
             else:
                 self._scales.uncharge(load, spread_s, before)
         await self._books.put_fleet_holds(list(holds.values()))

@@ -107,7 +107,7 @@ _FAMILIES: dict[str, type[DoorwardError]] = {
             "deadline-passed",
         ),
         Conflict: ("idempotency-conflict", "too-late"),
-        LimitExceeded: ("limit-exceeded", "rate-limited", "congestion"),
+        LimitExceeded: ("limit-exceeded", "rate-limited", "fleet-cap", "congestion"),
         Unreachable: ("system-failure", "gateway-unreachable", "power-outage"),
     }.items()
     for reason in reasons

@@ -65,9 +65,10 @@ class Books:
     def weigh(self, load: Load, now_us: int) -> bool:
         logs = {key: self.logs.setdefault(key, FleetLog(key=key)) for key in keys_of(load.party, load.area)}
         scales = Scales(logs, self.terms, now_us)
-        if scales.weigh(load, self.holds.get((load.party, load.subject))).over:
+        weighed = scales.weigh(load, self.holds.get((load.party, load.subject)))
+        if weighed.over:
             return False
-        self.holds[load.party, load.subject] = scales.hold(load)
+        self.holds[load.party, load.subject] = scales.hold(load, weighed.spread_s)
         return True
 
     def let_go(self, party: str, subject: str, now_us: int) -> None:
@@ -126,7 +127,7 @@ moments = st.lists(
 def test_no_window_and_no_moment_ever_holds_more_than_the_cap_and_room_is_never_refused(
     asked: list[tuple[int, int, int, int, str, bool]],
 ) -> None:
-    books = Books(terms())
+    books = Books(terms(spread_s=0))
     caps = books.terms.party
     moved: dict[str, list[tuple[int, int]]] = {RAISE: [], LOWER: []}
     running: dict[str, tuple[int, int, Move]] = {}
@@ -142,7 +143,7 @@ def test_no_window_and_no_moment_ever_holds_more_than_the_cap_and_room_is_never_
         running = {
             subject: hold
             for subject, hold in running.items()
-            if hold[1] + 600 * S + HELD_SLOT_US > now  # what may still be held
+            if hold[1] + HELD_SLOT_US > now  # what may still be held
         }
         others = [hold for subject, hold in running.items() if subject != each.subject]
         went = books.weigh(each, now)
@@ -155,7 +156,7 @@ def test_no_window_and_no_moment_ever_holds_more_than_the_cap_and_room_is_never_
             for begin, _ in log:
                 within = sum(w for at, w in log if begin <= at < begin + MINUTE)
                 assert within <= caps.per_minute_w
-            held = sum(move.of(direction) for _, until, move in running.values() if until + 600 * S > now)
+            held = sum(move.of(direction) for _, until, move in running.values() if until > now)
             assert held <= caps.at_once_w
         if not went:
             near = 7 * SLOT_US
@@ -189,6 +190,25 @@ def test_more_in_a_minute_than_single_controls_make_is_a_campaign_without_saying
     logs = {key: FleetLog(key=key) for key in keys_of("volt", "north")}
     scales = Scales(logs, books.terms, NOW)
     assert [scales.weigh(load(n), None).spread_s for n in range(5)] == [0, 0, 0, 600, 600]
+
+
+def test_no_more_single_controls_are_held_than_may_move_in_a_minute_for_they_are_let_go_at_once() -> None:
+    books = Books(terms(party=Caps(5_000, 10**9)))
+    spans = []
+    for n in range(8):
+        at_us = NOW + n * 2 * MINUTE
+        logs = {key: books.logs.setdefault(key, FleetLog(key=key)) for key in keys_of("volt", "north")}
+        spans.append(Scales(logs, books.terms, at_us).weigh(load(n, at_us=at_us), None).spread_s)
+    assert spans == [0] * 5 + [600] * 3
+
+
+def test_one_too_many_single_controls_that_cannot_begin_at_random_waits() -> None:
+    books = Books(terms(party=Caps(5_000, 10**9)))
+    went = []
+    for n in range(8):
+        at_us = NOW + n * 2 * MINUTE
+        went.append(books.weigh(load(n, at_us=at_us, room_s=0), at_us))
+    assert went == [True] * 5 + [False] * 3
 
 
 def test_each_area_and_the_fleet_have_caps_of_their_own_whoever_asks() -> None:

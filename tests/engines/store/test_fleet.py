@@ -43,8 +43,9 @@ async def weigh(rig: Rig, books: AllBooks, loads: Sequence[Load]) -> int:
     logs = await books.lock_fleet({key for each in loads for key in keys_of(each.party, each.area)})
     await rig.dawdle()
     scales = Scales(logs, TERMS, NOW)
-    went = [each for each in loads if not scales.weigh(each, None).over]
-    await books.put_fleet_holds([scales.hold(each) for each in went])
+    weighed = [(each, scales.weigh(each, None)) for each in loads]
+    went = [(each, result.spread_s) for each, result in weighed if not result.over]
+    await books.put_fleet_holds([scales.hold(each, spread_s) for each, spread_s in went])
     await books.write_fleet(list(logs.values()))
     return len(went)
 

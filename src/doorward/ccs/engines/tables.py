@@ -590,6 +590,7 @@ fleet_hold = Table(
     _number("at_us"),
     _number("until_us"),
     Column("let_go", Boolean, nullable=False),
+    Column("single", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("party", "subject"),
 )
 """The last control of a party on a device (or on a service point as a whole)."""

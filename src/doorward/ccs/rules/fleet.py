@@ -3,7 +3,8 @@
 Every control that may raise or lower load is weighed, in W of the devices' ratings, against caps of its third
 party, its area and the fleet: what moves in any minute, and what is held at once. Raising and lowering are
 counted apart. What a party moves up and down on the same devices within a span is *opposing*, and has a cap of
-its own. Letting go is never weighed.
+its own. Letting go is never weighed; single controls are let go at once, so that no more of them are held at
+once than may move in a minute: what is beyond that is a campaign, which begins and ends at random.
 
 The books keep a log per key. ``moved`` has what moves in each slot of :data:`SLOT_US`; a minute touches at
 most :data:`SLOTS_A_MINUTE` of them, and no such run may exceed the cap. A control with a random start counts
@@ -27,6 +28,7 @@ KW = 1_000
 RAISE = "raise"
 LOWER = "lower"
 OPPOSE = "oppose"
+SINGLE = "single"
 
 RATED_W: MappingProxyType[DeviceClass, int] = MappingProxyType(
     {
@@ -103,6 +105,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     until_us: int
     let_go: bool = False
+    single: bool = False
+    """It is let go at once, not at random."""
 
     @property
     def move(self) -> Move:
@@ -180,7 +184,8 @@ def move_of(operation: Operation, body: Mapping[str, object], rated: int) -> Mov
 def keys_of(party: str, area: str) -> list[str]:
     """Return the keys of all logs that a control of this party in this area may be written to."""
     scopes = [_party(party), _FLEET, *([_area(area)] if area else [])]
-    return [f"{scope}|{direction}" for scope in scopes for direction in (RAISE, LOWER)] + [_opposing(party)]
+    each = [f"{scope}|{kind}" for scope in scopes for kind in (RAISE, LOWER, SINGLE)]
+    return [*each, _opposing(party)]
 
 
 _FLEET = "fleet"
@@ -213,11 +218,14 @@ class Scales:
 
         ``before`` is the same party's last control on the same subject: this one takes its place.
         """
-        spread_s = self.span_s(load) if load.campaign or self._is_campaign(load) else 0
         if before is not None:
             self._hold(before, -1)
+        is_many = load.campaign or self._is_campaign(load)
+        spread_s = self.span_s(load) if is_many else 0
         opposing_w = self._opposing_w(load, before)
         over = self._over(load, spread_s, opposing_w)
+        if is_many and not spread_s and self._terms.spread_s:
+            over = over or "what single controls may move, and leaves no time for a random start"
         if over:
             if before is not None:
                 self._hold(before, 1)
@@ -228,19 +236,19 @@ class Scales:
     def charge(self, load: Load, spread_s: int, opposing_w: int = 0) -> None:
         """Charge a control whatever the caps say (two operators let it through)."""
         self._move(load, spread_s, 1)
-        self._hold(self.hold(load), 1)
+        self._hold(self.hold(load, spread_s), 1)
         if opposing_w:
             _add(self._logs[_opposing(load.party)].moved, {self._now_us // SLOT_US: opposing_w})
 
     def uncharge(self, load: Load, spread_s: int, before: Hold | None) -> None:
         """Take a charge back: it did not go on record, and what was before it still is."""
         self._move(load, spread_s, -1)
-        self._hold(self.hold(load), -1)
+        self._hold(self.hold(load, spread_s), -1)
         if before is not None:
             self._hold(before, 1)
 
-    def hold(self, load: Load) -> Hold:
-        """Return what a control holds, to the end of its random end."""
+    def hold(self, load: Load, spread_s: int) -> Hold:
+        """Return what a control holds, to the end of its random end; one without a random start is single."""
         return Hold(
             party=load.party,
             subject=load.subject,
@@ -250,6 +258,7 @@ class Scales:
             lower_w=load.move.lower_w,
             at_us=self._now_us,
             until_us=load.until_us + self._terms.spread_s * US,
+            single=not spread_s,
         )
 
     # deciding
@@ -266,7 +275,27 @@ class Scales:
         moved: dict[int, int] = {}
         for direction in (RAISE, LOWER):
             _add(moved, self._logs[f"{_party(load.party)}|{direction}"].moved)
-        return not fits(moved, slots, SLOTS_A_MINUTE, self._terms.campaign_w)
+        return not fits(moved, slots, SLOTS_A_MINUTE, self._terms.campaign_w) or self._is_one_too_many(load)
+
+    def _is_one_too_many(self, load: Load) -> bool:
+        """Whether so many single controls would be held that letting all go at once moves too much."""
+        w = max(load.move.raise_w, load.move.lower_w)
+        return any(
+            sum(self._logs[f"{scope}|{SINGLE}"].held.values()) + w > caps.per_minute_w
+            for _, scope, caps in self._scoped(load)
+        )
+
+    def _scoped(self, load: Load) -> list[tuple[str, str, Caps]]:
+        """The caps that hold for a control: (name, scope, caps)."""
+        terms = self._terms
+        scoped = [
+            (f"the cap of {load.party}", _party(load.party), terms.parties.get(load.party, terms.party)),
+            ("the cap of the fleet", _FLEET, terms.fleet),
+        ]
+        if load.area:
+            caps = terms.areas.get(load.area, terms.area)
+            scoped.insert(1, (f"the cap of area {load.area}", _area(load.area), caps))
+        return scoped
 
     def _opposing_w(self, load: Load, before: Hold | None) -> int:
         """What moves on this device against what the party did to it lately; an end moves it back, too."""
@@ -283,14 +312,7 @@ class Scales:
 
     def _over(self, load: Load, spread_s: int, opposing_w: int) -> str:
         terms = self._terms
-        scopes = [
-            (f"the cap of {load.party}", _party(load.party), terms.parties.get(load.party, terms.party)),
-            ("the cap of the fleet", _FLEET, terms.fleet),
-        ]
-        if load.area:
-            caps = terms.areas.get(load.area, terms.area)
-            scopes.insert(1, (f"the cap of area {load.area}", _area(load.area), caps))
-        for name, scope, caps in scopes:
+        for name, scope, caps in self._scoped(load):
             for direction in (RAISE, LOWER):
                 w = load.move.of(direction)
                 if not w:
@@ -329,14 +351,14 @@ def give_back(logs: Mapping[str, FleetLog], hold: Hold, now_us: int) -> Hold:
 
 
 def _hold(logs: Mapping[str, FleetLog], hold: Hold, sign: int, now_us: int) -> None:
-    if hold.let_go or hold.until_us <= now_us:
-        return
     end = -(-hold.until_us // HELD_SLOT_US)
-    for direction in (RAISE, LOWER):
-        w = hold.move.of(direction)
+    if hold.let_go or end <= now_us // HELD_SLOT_US:
+        return
+    single_w = max(hold.raise_w, hold.lower_w) if hold.single else 0
+    for kind, w in ((RAISE, hold.raise_w), (LOWER, hold.lower_w), (SINGLE, single_w)):
         if w:
             for scope in _scopes(hold.party, hold.area):
-                _add(logs[f"{scope}|{direction}"].held, {end: w}, sign)
+                _add(logs[f"{scope}|{kind}"].held, {end: w}, sign)
 
 
 def _scopes(party: str, area: str) -> list[str]:
