@@ -6,7 +6,7 @@ PY := $(BIN)/python
 # Many tests mostly wait. A file's tests stay together: they share what they started.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: red-team help setup demo check check-embedded static services format lint types contracts test faults docs \
+.PHONY: red-team tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
         docs-check pictures requirements clean
 
 help: ## this list
@@ -55,6 +55,9 @@ red-team: setup ## a malicious CCS with all its keys sends 100,000 commands to a
 faults: setup services ## real processes are killed, frozen, cut off …: ARGS="--quick --only kills --json"
 	@tools/ensure_fault_tools.sh
 	@$(PY) -m doorward.simulate.faults $(ARGS)
+
+tampering: setup ## thousands of changes to a real record, each found by an audit and named
+	@DOORWARD_TAMPERINGS=100 $(BIN)/pytest tests/system/test_audit.py -k tampering
 
 docs: setup ## write docs/reference anew from the code
 	@$(PY) -m tools.reference

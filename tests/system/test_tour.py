@@ -122,6 +122,13 @@ def test_the_gateway_delivers_within_a_minute_both_ways_even_when_a_device_hangs
     require_seen(tour.steps("refusals"), "N04")
 
 
+@pytest.mark.req("X02")
+def test_what_is_on_record_of_the_tour_is_whole_agrees_and_shows_permission(tour: Tour) -> None:
+    (chapter,) = [each for each in tour.chapters if each["scenario"] == "record"]
+    assert chapter["ok"], chapter["steps"]
+    assert len(chapter["steps"]) == 3
+
+
 def passed_us(steps: Steps, before: str, after: str) -> int:
     require_seen(steps, before, after)
     return from_rfc3339(steps[after]["at"]) - from_rfc3339(steps[before]["at"])

@@ -17,6 +17,8 @@ from doorward.simulate.tour.run import tour as play
 
 app = typer.Typer(add_completion=False)
 
+TITLES: dict[int | str, str] = {"refusals": "What is refused", "record": "What is on record"}
+
 
 @app.command()
 def tour(
@@ -26,7 +28,8 @@ def tour(
     ),
     workers: Annotated[int, typer.Option(min=1, max=16, help="CCS processes (postgresql,mqtt).")] = 1,
 ) -> None:
-    """Play scenario 1, scenario 2 and the refusals on a fresh system; 0 only if all of it was seen."""
+    """Play scenario 1, scenario 2 and the refusals on a fresh system, and audit what is on record of it; 0 only if
+    all of it was seen."""
     store, _, link = engines.partition(",")
     if (store, link) not in ENGINES:
         known = " or ".join(",".join(pair) for pair in ENGINES)
@@ -49,7 +52,7 @@ def tour(
 
 
 def _draw(console: Console, chapter: Chapter) -> None:
-    title = f"Scenario {chapter.scenario}" if isinstance(chapter.scenario, int) else "What is refused"
+    title = TITLES.get(chapter.scenario, f"Scenario {chapter.scenario}")
     console.print(Text(title, style="bold green" if chapter.ok else "bold red"))
     for step in chapter.steps:
         line = Text("  ✓ " if step.ok else "  ✗ ", style="green" if step.ok else "red")

@@ -1,4 +1,4 @@
-"""The tour from its beginning to its end: a stage, three chapters, and the stage is gone again."""
+"""The tour from its beginning to its end: a stage, four chapters, and the stage is gone again."""
 
 import tempfile
 from collections.abc import Callable, Generator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from doorward.client import DoorwardError
 from doorward.simulate.tour.evidence import Chapter, seen
+from doorward.simulate.tour.record import record
 from doorward.simulate.tour.refusals import refusals
 from doorward.simulate.tour.scenario_1 import scenario_1
 from doorward.simulate.tour.scenario_2 import scenario_2
@@ -15,6 +16,7 @@ CHAPTERS: tuple[tuple[int | str, Callable[[Stage], Chapter]], ...] = (
     (1, scenario_1),
     (2, scenario_2),
     ("refusals", refusals),
+    ("record", record),
 )
 
 
