@@ -285,6 +285,18 @@ async def test_a_later_deadline_still_means_a_warning_inside_fifteen_minutes(tow
     assert (await town.request(request.id)).state == State.QUEUED
 
 
+async def test_what_is_not_sent_because_permission_ended_costs_nothing(town: Town) -> None:
+    await town.gateway.disconnect()
+    for _ in range(12):
+        await town.accepted(READ)
+    await town.withdraw()
+    await town.gateway.connect()
+    await settle(town.journey)
+    assert town.gateway.commands() == []
+    await town.store.write(lambda books: books.put_grants([town.grant("bright", 3)]))
+    assert isinstance(await town.ask(READ), Accepted)
+
+
 async def test_a_key_that_comes_twice_at_once_is_charged_once_and_never_refused_for_its_copy(
     town: Town,
 ) -> None:

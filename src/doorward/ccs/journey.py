@@ -20,7 +20,7 @@ import structlog
 
 from doorward.ccs import dispatching, way_back, way_out
 from doorward.ccs.callers import authenticate_one, pair_of
-from doorward.ccs.cancelling import cancel_requests
+from doorward.ccs.cancelling import cancel_requests, refund
 from doorward.ccs.handing_over import Fetch, hand_over_all
 from doorward.ccs.notices import take_notices
 from doorward.ccs.ports import (
@@ -281,8 +281,9 @@ class Journey:
                 sent.append(after_it)
             elif after_it.final_us == now_us:
                 ended.append(way_back.result_event(after_it, now_us, self.rng))
-                unsent.append(after_it.id)
-        await give_back(books, unsent, now_us)
+                unsent.append(after_it)
+        await refund(books, unsent)
+        await give_back(books, [each.id for each in unsent], now_us)
         await books.update_requests(changed)
         head = await books.write_journal(rows)
         await books.add_events(ended)
