@@ -23,11 +23,17 @@ class Clock(Protocol):
 
 class SlewingClock:
     """A clock over an injected wall and monotonic source (both in seconds). Threads may share it: a step
-    of the store asks it on the writer's thread."""
+    of the store asks it on the writer's thread. With a ``slew_per_s`` of 0 the wall is looked at only once."""
 
-    def __init__(self, wall_s: Callable[[], float], monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        wall_s: Callable[[], float],
+        monotonic_s: Callable[[], float],
+        slew_per_s: float = SLEW_PER_S,
+    ) -> None:
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
+        self._slew_per_s = slew_per_s
         self._mono = monotonic_s()
         self._now = wall_s()
         self._lock = threading.Lock()
@@ -39,6 +45,6 @@ class SlewingClock:
             elapsed = mono - self._mono
             self._mono = mono
             ahead = self._wall_s() - (self._now + elapsed)
-            room = elapsed * SLEW_PER_S
+            room = elapsed * self._slew_per_s
             self._now += elapsed + max(-room, min(room, ahead))
             return int(self._now * US)

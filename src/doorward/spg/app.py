@@ -91,8 +91,7 @@ class GatewayApp:
         self.journey.resume(restart)
         for adapter in self._adapters.values():
             await adapter.start(self.journey.said)
-        if self._clock.trusted:
-            self.journey.trusted()
+        # Requests that were open wait for the CCS's time: a machine's own may be wrong after a restart (P23).
         loop = asyncio.get_running_loop()
         link = self._uplink.run(self._connected, self.journey.receive, self._lost)
         self._running = [loop.create_task(self.upkeep.run()), loop.create_task(link)]
@@ -140,7 +139,8 @@ def open_store(directory: Path) -> SqliteStore:
 def enrolled(settings: GatewaySettings, identity: Identity, store: SqliteStore) -> GatewayApp:
     """Put together an enrolled gateway with its real parts."""
     rng = random.SystemRandom()
-    clock = GatewayClock(SlewingClock(time.time, time.monotonic))
+    # The machine's wall is read at the start only: from then on the CCS says the time, not whoever sets it.
+    clock = GatewayClock(SlewingClock(time.time, _uptime_s, slew_per_s=0.0))
     models = settings.dir / "models"
     adapters: dict[str, HanAdapter] = {
         "modbus": ModbusAdapter(
@@ -168,6 +168,12 @@ def enrolled(settings: GatewaySettings, identity: Identity, store: SqliteStore) 
         han_call_s_max=settings.han_call_s_max,
         stop_wait_s_max=settings.stop_wait_s_max,
     )
+
+
+def _uptime_s() -> float:
+    """Return seconds since the machine started; where the system tells, those asleep too."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 def _uplink(directory: Path, identity: Identity, rng: random.Random) -> Uplink:
