@@ -238,6 +238,7 @@ async def test_a_restart_sets_a_future_start_again(tmp_path: Path) -> None:
     await home.tell(command)
     await home.settle(1)
     await home.restart()
+    await home.tell(home.time())
     await home.sleep(3500)
     assert home.adapter.acts == []
     await home.sleep(110)
