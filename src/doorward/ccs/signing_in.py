@@ -188,7 +188,7 @@ class SignIn:
             return None
         try:
             return msgspec.json.decode(unb64url(secret.partition(".")[0]), type=Link)
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return None
 
     def _mac(self, body: str, person: Person) -> str:

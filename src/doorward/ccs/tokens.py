@@ -26,6 +26,7 @@ from doorward.ccs.rules.identity import Claims, Confirmation, TokenReader, write
 from doorward.ccs.rules.possession import certificate_thumbprint
 from doorward.kit.clock import Clock
 from doorward.kit.ids import uuid7
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import unb64url
 
@@ -307,7 +308,7 @@ def _unverified(attempt: Attempt) -> AssertionClaims:
         if "crit" in _header.decode(unb64url(head)):
             raise ValueError("a critical header that is not known here")
         claims = _claims.decode(unb64url(payload))
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, *NOT_JSON) as error:
         raise OAuthRefused(
             "invalid_client", "client authentication failed", why=f"no assertion: {error}"
         ) from None

@@ -7,6 +7,7 @@ import msgspec
 from doorward.client.defaults import real_clock
 from doorward.client.errors import WebhookRefused
 from doorward.client.records import Event
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.webhook_signature import SignatureWrong, verify
 
 US = 1_000_000
@@ -52,7 +53,7 @@ def verify_webhook(
         said = msgspec.json.decode(body, type=_Envelope)
     except SignatureWrong as error:
         raise WebhookRefused(str(error)) from None
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, *NOT_JSON) as error:
         raise WebhookRefused(f"not a webhook: {error}") from None
     if said.data is not None:
         return said.data

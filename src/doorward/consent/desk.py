@@ -21,6 +21,7 @@ from doorward.consent.register import Books, Proposal, Register
 from doorward.consent.rules import Contact, PartyRecord, Standing
 from doorward.kit.clock import Clock
 from doorward.kit.ids import uuid7
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.grants import GrantDocument, LeaseDocument, lease_until_us
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import kid_of
@@ -325,7 +326,7 @@ class ConsentDesk:
 def _decoded(raw: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise Refused(Reason.BODY_MALFORMED, f"document: {error}", field="/document") from None
 
 

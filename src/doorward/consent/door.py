@@ -16,6 +16,7 @@ from starlette.routing import Route
 from doorward.consent.desk import ConsentDesk
 from doorward.consent.keys import AuthorityKey
 from doorward.kit.serving import CERTIFICATE
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.reasons import Reason, Refused
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -204,7 +205,7 @@ async def _body(request: Request, kind: type[B]) -> B:
     raw = await _read(request, BODY_BYTES_MAX)
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise Refused(Reason.BODY_MALFORMED, str(error)) from None
 
 

@@ -20,6 +20,8 @@ FrameT = TypeVar("FrameT", FrameDown, FrameUp)
 MAC_BYTES = 32
 FRAME_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 24
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, for text that is no UTF-8, and for what nests too deep."""
 
 _encoder = msgspec.json.Encoder()
 _down = msgspec.json.Decoder(FrameDown)
@@ -112,7 +114,7 @@ def decode_down(raw: bytes, gateway: str, key: bytes) -> FrameDown:
     """Open a frame at the gateway; raise :class:`Refused` (forged, malformed, too large)."""
     try:
         frame = _down.decode(_open(b"down", raw, key))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise Refused(Reason.BODY_MALFORMED, f"frame: {error}") from None
     return _checked(frame, gateway)
 
@@ -121,7 +123,7 @@ def decode_up(raw: bytes, gateway: str, key: bytes) -> FrameUp:
     """Open a frame at the CCS that came on the connection of ``gateway``; raise :class:`Refused`."""
     try:
         frame = _up.decode(_open(b"up", raw, key))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise Refused(Reason.BODY_MALFORMED, f"frame: {error}") from None
     return _checked(frame, gateway)
 

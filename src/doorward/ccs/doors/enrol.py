@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from doorward.ccs.doors.api.call import problem_answer, read_body
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.enrolment import EnrolAnswer, EnrolAsk
 from doorward.wire.reasons import Reason, Refused
 
@@ -37,7 +38,7 @@ def enrol_router(enrol: Callable[[EnrolAsk, str], Awaitable[EnrolAnswer]], ca: s
         try:
             body = await read_body(declared, request.receive, BODY_BYTES_MAX)
             ask = _decoder.decode(body)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise Refused(Reason.BODY_MALFORMED, f"enrolment: {error}") from None
         answer = await enrol(ask, request.client.host if request.client else "")
         return Response(

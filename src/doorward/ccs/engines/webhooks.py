@@ -28,6 +28,7 @@ from doorward.ccs.engines.webhook_address import (
     check_url,
 )
 from doorward.ccs.rules.facts import Endpoint
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.webhook_signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 US = 1_000_000
@@ -98,7 +99,7 @@ class AiohttpNotifier:
             return wrong
         try:
             said = msgspec.json.decode(answer, type=_ChallengeAnswer).challenge
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             return f'the answer is not {{"challenge": "…"}}: {error}'
         same = hmac.compare_digest(said.encode(), challenge.encode())
         return "" if same else "the answer carries another challenge than was sent"

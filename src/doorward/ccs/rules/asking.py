@@ -6,6 +6,7 @@ from types import MappingProxyType
 import msgspec
 
 from doorward.ccs.rules.facts import RAW_EMPTY
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.permission import CONTROL_US_DEFAULT
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.times import from_rfc3339
@@ -20,9 +21,6 @@ DEADLINE_US_MAX = 24 * 3600 * US
 TEXT_CHARS_MAX = 64
 SIGNATURE_CHARS_MAX = 8 * 1024
 BODY_BYTES_MAX = 16 * 1024
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are no JSON, and for text that is no UTF-8."""
-
 _NAMES = ("service_point", "device", "campaign", "key", "format", "start", "until", "deadline", "signature")
 _CHARS_MAX = MappingProxyType({"format": 180, "signature": SIGNATURE_CHARS_MAX})
 

@@ -15,6 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
 from doorward.ccs.rules.identity import Claims
+from doorward.wire.codec import NOT_JSON
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import b64url, unb64url
 
@@ -93,7 +94,7 @@ def read_proof(text: str, method: str, url: str, now_us: int, token: str = "") -
         head, body, _ = text.split(".")
         header = _header.decode(unb64url(head))
         claims = _claims.decode(unb64url(body))
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, *NOT_JSON) as error:
         raise _wrong(f"it cannot be read: {error}") from None
     thumbprint = _signer(text, header)
     why = _why_not(claims, method, url, now_us, token)

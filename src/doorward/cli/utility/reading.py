@@ -40,6 +40,8 @@ def read_utility(text: str, directory: Path, environ: Mapping[str, str] | None =
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FileWrong([_not_toml(error)]) from None
+    except RecursionError:
+        raise FileWrong([Problem(1, "(file)", "not TOML that is read here: it nests too deeply")]) from None
     refs = Refs(text, directory, os.environ if environ is None else environ)
     _read_tables(refs, document)
     _unique(refs)

@@ -7,7 +7,8 @@ from doorward.ccs.doors.api.call import Call
 from doorward.ccs.doors.api.openapi import answers, body
 from doorward.ccs.doors.api.parts import Id, Token, json_response
 from doorward.ccs.endpoints import EndpointBody, Endpoints
-from doorward.ccs.rules.asking import NOT_JSON, malformed
+from doorward.ccs.rules.asking import malformed
+from doorward.wire.codec import NOT_JSON
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -23,7 +24,7 @@ def endpoints_router(endpoints: Endpoints) -> APIRouter:
         """List your webhook endpoints."""
         return json_response(await endpoints.list(token))
 
-    @router.put("/{id}", **answers("Endpoint", malformed=True), openapi_extra=body("EndpointBody"))
+    @router.put("/{id}", **answers("Endpoint", body=True), openapi_extra=body("EndpointBody"))
     async def put_endpoint(request: Request, token: Token, id: Id) -> Response:
         """Set an endpoint. Its secret is shown once; a new address, pin or authority has to be proved again."""
         call: Call = request.scope["doorward.call"]

@@ -82,15 +82,24 @@ def problems(reasons: "tuple[Reason, ...]") -> Spec:
     }
 
 
-def answers(name: str, *, missing: str = "", conflict: str = "", malformed: bool = True) -> Spec:
-    """Return FastAPI's ``responses`` for a route that answers with the shape ``name``, or a problem."""
+def answers(
+    name: str, *, missing: str = "", conflict: str = "", malformed: bool = True, body: bool = False
+) -> Spec:
+    """Return FastAPI's ``responses`` for a route that answers with the shape ``name``, or a problem.
+
+    ``body``: it takes one, which may be too large or of another kind than JSON.
+    """
     reasons = [*WHO]
     if malformed:
         reasons += [Reason.BODY_MALFORMED]
     reasons += [Reason(word) for word in (missing, conflict) if word]
+    if body:
+        reasons += [Reason.BODY_TOO_LARGE]
     found: dict[int | str, Spec] = {
         int(status): problem for status, problem in problems(tuple(reasons)).items()
     }
+    if body:
+        found[415] = found[400]
     if name:
         found[200] = {"description": "As asked.", "content": _json(name)}
     return {"responses": found}

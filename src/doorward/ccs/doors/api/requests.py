@@ -12,7 +12,7 @@ from doorward.ccs.doors.api.call import Answer, Call, json_answer, problem_answe
 from doorward.ccs.doors.problem import Headers, problem_of, status_of
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import CommitUnsure, StoreUnavailable
-from doorward.ccs.rules.asking import NOT_JSON, Ask, check_name, malformed
+from doorward.ccs.rules.asking import Ask, check_name, malformed
 from doorward.ccs.rules.facts import Request
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.rules.limits import Ticket
@@ -22,7 +22,7 @@ from doorward.ccs.way_back import without_result
 from doorward.ccs.way_out import Accepted, Declined, Verdict
 from doorward.kit.gather import Overloaded
 from doorward.kit.ids import uuid7
-from doorward.wire.codec import depth_within
+from doorward.wire.codec import NOT_JSON, depth_within
 from doorward.wire.reasons import Reason, Refused
 
 log = structlog.get_logger(__name__)
