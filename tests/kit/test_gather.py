@@ -26,6 +26,26 @@ async def test_what_arrives_while_a_batch_runs_becomes_the_next_batch() -> None:
     assert sizes == [1, 48]
 
 
+async def test_a_batch_is_what_has_gathered_when_its_turn_comes() -> None:
+    sizes: list[int] = []
+    turn = asyncio.Event()
+
+    async def handle(items: list[int]) -> list[int | Exception]:
+        sizes.append(len(items))
+        return list(items)
+
+    async def come() -> None:
+        await turn.wait()
+
+    gatherer: Gatherer[int, int] = Gatherer(handle, turn=come)
+    asked = [gatherer.ask(1)]
+    await asyncio.sleep(0)
+    asked += [gatherer.ask(item) for item in range(2, 10)]
+    turn.set()
+    assert await asyncio.gather(*asked) == list(range(1, 10))
+    assert sizes == [9]
+
+
 async def test_one_bad_item_fails_alone() -> None:
     async def handle(items: list[int]) -> list[int | Exception]:
         if 13 in items:

@@ -332,3 +332,33 @@ async def test_on_the_loop_a_file_is_opened_though_another_holds_it_for_a_moment
     let_go.join()
     assert await database.write(insert(1)) == 1
     await database.close()
+
+
+async def test_who_waits_for_a_turn_shares_the_transaction_after_the_commit_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = SqliteThread(tmp_path / "facts.db", schema=schema, on_loop=True)
+    hold, sizes, commit = Hold(), [], sqlite_thread._Session.commit
+
+    def held(session: Any, jobs: Any) -> None:
+        sizes.append(len(jobs))
+        if len(sizes) == 1:
+            hold(session.connection)
+        commit(session, jobs)
+
+    monkeypatch.setattr(sqlite_thread._Session, "commit", held)
+
+    async def in_turn(n: int) -> None:
+        await database.turn()
+        await database.write(insert(n))
+
+    first = asyncio.ensure_future(in_turn(0))
+    await asyncio.to_thread(hold.begun.wait, 30)
+    others = [asyncio.ensure_future(in_turn(n)) for n in range(1, 6)]
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in others)
+    hold.go.set()
+    await asyncio.gather(first, *others)
+    assert sizes == [1, 5]
+    assert await database.read(facts) == [0, 1, 2, 3, 4, 5]
+    await database.close()

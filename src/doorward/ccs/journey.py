@@ -115,10 +115,11 @@ class Journey:
             "queue_max": terms.queue_items_max,
             "of_all": (CommitUnsure, StoreUnavailable),
         }
-        self.asks: Gatherer[Ask, Verdict] = Gatherer(self._accept, **bounds)
-        self._ready: Gatherer[str, None] = Gatherer(self._dispatch, **bounds)
-        self._frames: Gatherer[Frame, None] = Gatherer(self._take, **bounds)
-        self._fetches: Gatherer[Fetch, Request] = Gatherer(self._hand_over, **bounds)
+        writing: Bounds = {**bounds, "turn": store.turn}
+        self.asks: Gatherer[Ask, Verdict] = Gatherer(self._accept, **writing)
+        self._ready: Gatherer[str, None] = Gatherer(self._dispatch, **writing)
+        self._frames: Gatherer[Frame, None] = Gatherer(self._take, **writing)
+        self._fetches: Gatherer[Fetch, Request] = Gatherer(self._hand_over, **writing)
         self._elsewhere: Gatherer[str, None] = Gatherer(self._call_owners, **bounds)
         self._silent: Gatherer[str, None] = Gatherer(self._greet_silent, **bounds)
 

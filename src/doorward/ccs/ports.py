@@ -689,6 +689,10 @@ class Store(Protocol):
         """Run a step that only reads; never waits for a commit of others."""
         ...
 
+    async def turn(self) -> None:
+        """Return when a write that is asked for now begins soon; until then, what arrives can join it."""
+        ...
+
     async def hint(self, channel: str, payload: str) -> None:
         """Tell other workers something after a commit: lossy, small."""
         ...

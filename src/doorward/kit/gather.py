@@ -21,6 +21,7 @@ class Bounds(TypedDict, total=False):
     items_max: int
     queue_max: int
     of_all: tuple[type[Exception], ...]
+    turn: Callable[[], Awaitable[None]] | None
 
 
 class Overloaded(Exception):
@@ -35,7 +36,7 @@ class Gatherer(Generic[T, R]):
     bad item never fails strangers; what fails alone gets the error. Errors of the kinds ``of_all`` are no
     item's fault (there is no database): all get them at once, and nothing is tried piece by piece. At most
     ``items_max`` go in one batch, at most ``queue_max`` wait (then :class:`Overloaded`). ``runners``
-    batches run side by side.
+    batches run side by side. ``turn`` is awaited before each batch, which is what has gathered by then.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Gatherer(Generic[T, R]):
         queue_max: int = 20_000,
         runners: int = 1,
         of_all: tuple[type[Exception], ...] = (),
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._handle = handle
         self._of_all = of_all
+        self._turn = turn
         self._items_max = items_max
         self._queue_max = queue_max
         self._waiting: deque[tuple[T, asyncio.Future[R] | None]] = deque()
@@ -78,8 +81,11 @@ class Gatherer(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if self._turn is not None:
+                    await self._turn()
                 count = min(len(self._waiting), self._items_max)
-                await self._serve([self._waiting.popleft() for _ in range(count)])
+                if count:
+                    await self._serve([self._waiting.popleft() for _ in range(count)])
         finally:
             self._idle += 1
 

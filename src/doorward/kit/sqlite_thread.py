@@ -211,6 +211,8 @@ class _LoopWriter:
         self._together_max = together_max
         self._waiting: deque[_Job] = deque()
         self._busy = False
+        self._soon = False
+        self._turns: list[asyncio.Future[None]] = []
         self._refused_s = 0.0
         self._commits: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._idle: asyncio.Event | None = None
@@ -229,6 +231,13 @@ class _LoopWriter:
             loop.call_soon(self._next)
         return future
 
+    async def turn(self) -> None:
+        """Return when what is asked for at once goes into the transaction that begins next."""
+        if self._busy and not self._soon:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            await turn
+
     async def stop(self) -> None:
         """Finish what waits, close the session, end the thread."""
         if self._busy:
@@ -240,6 +249,7 @@ class _LoopWriter:
 
     def _next(self) -> None:
         """Begin the next transaction and run its jobs; another process may hold the file for a while."""
+        self._soon = False
         group = self._gather()
         if not group:
             self._busy = False
@@ -284,8 +294,14 @@ class _LoopWriter:
                 group[0].future.get_loop().call_soon_threadsafe(self._ended, group)
 
     def _ended(self, group: list[_Job]) -> None:
+        """Answer; whoever was answered, or waits for a turn, may still join the next transaction."""
         _answer_all(group)
-        self._next()
+        turns, self._turns = self._turns, []
+        for turn in turns:
+            if not turn.done():
+                turn.set_result(None)
+        self._soon = True
+        asyncio.get_running_loop().call_soon(self._next)
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -407,6 +423,12 @@ class SqliteThread:
             raise job.error
         result: R = job.result
         return result
+
+    async def turn(self) -> None:
+        """Return when a write would not wait for a commit that is under way: what gathers until then shares
+        a transaction. Waits for one commit at the most."""
+        if isinstance(self._writer, _LoopWriter):
+            await self._writer.turn()
 
     async def close(self) -> None:
         """Finish what was asked for and close; idempotent."""

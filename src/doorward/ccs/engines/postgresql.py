@@ -266,6 +266,9 @@ class PostgresqlStore:
         async with _reached(self._readers) as connection:
             return await step(SqlBooks(PostgresqlExecutor(connection), self._clock.now_us()))
 
+    async def turn(self) -> None:
+        """Transactions run side by side."""
+
     async def ahead_us(self, wall_s: Callable[[], float]) -> int:
         """Ask the server for its time; the answer is good to about half of the way there and back."""
         async with _reached(self._readers) as connection:

@@ -148,6 +148,10 @@ class SqliteStore:
         now_us, pen = self._clock.now_us(), self._pen
         return lambda connection: drive(_awaiting(step(SqlBooks(SqliteExecutor(connection, pen), now_us))))
 
+    async def turn(self) -> None:
+        """Wait for the commit that is under way."""
+        await self._thread.turn()
+
     async def ahead_us(self, wall_s: Callable[[], float]) -> int:
         """Our own clock is the only one."""
         return 0

@@ -310,6 +310,9 @@ class CcsStore(_Mortal):
         """Hear what workers say."""
         self._post.listen(self._process, heard)
 
+    async def turn(self) -> None:
+        """Transactions run to their end at once."""
+
     async def ahead_us(self, wall_s: Callable[[], float]) -> int:
         """The workers' clocks are the world's to set."""
         return 0
