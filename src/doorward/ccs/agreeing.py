@@ -187,7 +187,7 @@ class Agreeing:
         grants = await books.grants(pairs)
         live = [grant for grant in grants.values() if grant.state == "live"]
         done = await self._withdraw(books, by, live, "ended", now_us)
-        await books.add_events([self._contract_event(each, now_us) for each in ended])
+        await books.add_events([contract_event(each, self._rng, now_us) for each in ended])
         return Done(changes=done.changes, cancelled=done.cancelled, contracts=ended)
 
     async def _contract(self, books: AllBooks, id: str) -> Contract:
@@ -351,16 +351,18 @@ class Agreeing:
             raise Refused(Reason.NOT_FOUND, "this company has no access here")
         return found
 
-    def _contract_event(self, contract: Contract, now_us: int) -> Event:
-        data = {"contract": contract.id, "why": contract.ended_why}
-        return Event(
-            id=uuid7(now_us, self._rng),
-            party=contract.party,
-            kind="contract.ended",
-            created_us=now_us,
-            service_point=contract.service_point,
-            data=msgspec.Raw(msgspec.json.encode(data)),
-        )
+
+def contract_event(contract: Contract, rng: random.Random, now_us: int) -> Event:
+    """Return what a third party is told of the end of a contract."""
+    data = {"contract": contract.id, "why": contract.ended_why}
+    return Event(
+        id=uuid7(now_us, rng),
+        party=contract.party,
+        kind="contract.ended",
+        created_us=now_us,
+        service_point=contract.service_point,
+        data=msgspec.Raw(msgspec.json.encode(data)),
+    )
 
 
 async def record_changes(

@@ -14,7 +14,19 @@ from doorward.ccs.engines.opening import upgrade
 from doorward.ccs.engines.postgresql import FLAVOUR as POSTGRESQL
 from doorward.ccs.engines.sql import Batch, Statement
 from doorward.ccs.engines.sqlite import FLAVOUR as SQLITE
-from doorward.ccs.engines.store import accept, access, back, dispatch, facts, fleet, reading, time, workers
+from doorward.ccs.engines.store import (
+    accept,
+    access,
+    agreements,
+    back,
+    dispatch,
+    facts,
+    fleet,
+    people,
+    reading,
+    time,
+    workers,
+)
 from tests.engines.store.records import NOW
 
 LINKS = ("device_service_point", "service_point_gateway")
@@ -27,16 +39,21 @@ GROWING = (
         "grant",
         "device",
         "gateway",
+        "person",
+        "session",
+        "contract",
+        "access_change",
+        "home_note",
         "service_point",
         "fleet_hold",
     ),
     *LINKS,
 )
 """Tables that grow with the territory or with time: nothing may read one from end to end."""
-SHORT = ("ix_gateway_behind", "ix_request_ready", "ix_request_ready_at")
+SHORT = ("ix_contract_waiting", "ix_gateway_behind", "ix_request_ready", "ix_request_ready_at")
 """Indexes that hold only what waits for something: to read one from end to end is to look at what waits."""
 
-PARTS = (facts, accept, dispatch, back, time, workers, reading, access, fleet)
+PARTS = (facts, accept, dispatch, back, time, workers, reading, access, fleet, agreements, people)
 STATEMENTS = {
     f"{part.__name__.rpartition('.')[2]}.{name}": each
     for part in PARTS
@@ -149,6 +166,16 @@ INSERT INTO fleet_hold (party, subject, request, raise_w, lower_w, at_us, until_
   SELECT 'p' || (1 + n % 50), 'd' || n, 'r' || n, 1, 1, n, n, n % 100 <> 0 FROM generate_series(1, 20000) n;
 INSERT INTO journal (day, message, at_us, party, service_point, gateway, device)
   SELECT 1, 'r' || n, n, 'p', 's', 'w', 'd' FROM generate_series(1, 20000) n;
+INSERT INTO person (id, login, "of", fahrenheit) SELECT 'h' || n, 'l' || n, 'c' || n, false
+  FROM generate_series(1, 5000) n;
+INSERT INTO session (id, person, created_us, until_us) SELECT 'i' || n, 'h' || n, n, n FROM generate_series(1, 5000) n;
+INSERT INTO contract (id, party, customer, service_point, starts_us, ends_us, state, signed_us)
+  SELECT 'k' || n, 'p' || (1 + n % 50), 'c', 's' || n, 0, {NOW}, CASE WHEN n % 100 = 0 THEN 'signed' ELSE 'ended' END, n
+  FROM generate_series(1, 5000) n;
+INSERT INTO access_change (id, party, service_point, "grant", version, at_us, asked_us, gateway, applied_us)
+  SELECT 'a' || n, 'p', 's' || n % 5000, 'g' || n, 1, n, n, 'w' || n % 5000, CASE WHEN n % 100 = 0 THEN 0 ELSE n END
+  FROM generate_series(1, 20000) n;
+INSERT INTO home_note (id, service_point, at_us) SELECT 'n' || n, 's' || n % 5000, n FROM generate_series(1, 20000) n;
 ANALYZE;
 """
 

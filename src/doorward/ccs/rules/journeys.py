@@ -118,6 +118,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     who: str
     what: str
+    detail: str = ""
+    """What exactly was wrong, in technical words."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,8 +358,7 @@ def _trouble(steps: Sequence[StepRecord], request: Request | None) -> Trouble | 
         return None
     who, what = FIXES.get(reason, ELSE)
     said = SENTENCES[reason]
-    why = f"{said} {detail}" if detail and detail != said and not detail.startswith(said) else said
-    return Trouble(why=why, who=who, what=what)
+    return Trouble(why=said, who=who, what=what, detail="" if detail == said else detail)
 
 
 BESIDE: dict[Step, str] = {
@@ -385,7 +386,8 @@ def _beside(steps: Sequence[StepRecord]) -> list[str]:
 
 def _as_read_by(whole: Reading, role: Role) -> Reading:
     if role is Role.CUSTOMER:
-        return msgspec.structs.replace(whole, stops=_five(whole.stops))
+        plain = whole.trouble and msgspec.structs.replace(whole.trouble, detail="")
+        return msgspec.structs.replace(whole, stops=_five(whole.stops), trouble=plain)
     if role is Role.DEVELOPER:
         kept = [stop for stop in whole.stops if stop.number - 1 not in INSIDE]
         inside = [stop.at_us for stop in whole.stops if stop.number - 1 in INSIDE and stop.at_us]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from doorward.ccs.agreeing import By, record_changes
+from doorward.ccs.agreeing import By, contract_event, record_changes
 from doorward.ccs.ports import AllBooks, ConsentAuthority
 from doorward.ccs.rules.contracts import Contract, Offer
 from doorward.ccs.rules.facts import (
@@ -104,7 +104,10 @@ async def carry_out(
         gone = [(a, b) for ended, a, b in _links(changes, End) if ended is kind]
         if gone:
             await books.end_links(kind, gone, now_us)
-    await _put_records(books, [each.record for each in _of(changes, Put)])
+    records = [each.record for each in _of(changes, Put)]
+    await _put_records(books, records)
+    ended = [each for each in _of(records, Contract) if each.state == "ended"]
+    await books.add_events([contract_event(each, rng, now_us) for each in ended])
     await books.put_links(
         [Link(kind=kind, a=a, b=b, since_us=now_us) for kind, a, b in _links(changes, Begin)]
     )

@@ -10,7 +10,7 @@ from doorward.ccs.rules.people import LOCKED_US, TRIES_MAX, Person, Role, may_tr
 from doorward.ccs.rules.rights import RIGHTS, Act, reach
 from tests.ccs.doors.portal.site import PASSWORD, Site, person
 
-OPEN_TO_ALL = {"/", "/sign-in", "/link", "/password", "/choose", "/theme", "/help"}
+OPEN_TO_ALL = {"/", "/sign-in", "/link", "/password", "/choose", "/choose/live", "/theme", "/help"}
 """The only pages that need no right: to come in, to choose colours, to find help."""
 
 

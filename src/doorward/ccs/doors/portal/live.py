@@ -54,9 +54,10 @@ class Streams:
 
 def live(visit: Visit, look: Look) -> Response:
     """Return the answer that follows something. Raises ``rate-limited`` beyond the bounds."""
-    visit.streams.require_room(visit.who.id)
+    person = visit.person.id if visit.person else ""
+    visit.streams.require_room(person)
     seen = visit.request.headers.get("last-event-id", "")
-    stream = _stream(visit.streams, visit.who.id, look, seen)
+    stream = _stream(visit.streams, person, look, seen)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Select, Table, select
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import (
@@ -70,14 +70,6 @@ CONTRACTS_SIGNED = Statement(
 )
 PUT_CHANGES = putting(t.access_change, CHANGE.names, "id")
 CHANGES = Statement(lambda f: select(*CHANGE.columns).where(f.any_of(t.access_change.c.id, "ids")), "ids")
-CHANGED_BY_PEOPLE = Statement(
-    lambda _: (
-        select(t.access_change.c.grant, func.max(t.access_change.c.at_us))
-        .where(t.access_change.c.by != words("but"))
-        .group_by(t.access_change.c.grant)
-    ),
-    "but",
-)
 PUT_NOTES = inserting(t.home_note, NOTE.names, SKIP)
 GRANTS_AT = Statement(
     lambda f: (
@@ -163,10 +155,6 @@ class Agreements(Part):
     async def changes(self, ids: Collection[str]) -> dict[str, AccessChange]:
         """Changes of access by id."""
         return {row[0]: CHANGE.load(row) for row in await self._on.rows(CHANGES, ids)}
-
-    async def changed_by_people(self, but: str) -> dict[str, int]:
-        """Grants that somebody else than ``but`` changed: grant → when last."""
-        return {row[0]: row[1] for row in await self._on.rows(CHANGED_BY_PEOPLE, but)}
 
     async def put_notes(self, notes: Sequence[HomeNote]) -> None:
         """Note what is no message."""

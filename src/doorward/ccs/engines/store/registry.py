@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Select, Table, or_, select, update
+from sqlalchemy import Select, Table, func, or_, select, update
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import (
@@ -140,6 +140,14 @@ OPEN = {
     )
     for kind, table in t.links.items()
 }
+CHANGED_BY_PEOPLE = Statement(
+    lambda _: (
+        select(t.access_change.c.grant, func.max(t.access_change.c.at_us))
+        .where(t.access_change.c.by != words("but"))
+        .group_by(t.access_change.c.grant)
+    ),
+    "but",
+)
 PUT_LINKS = {kind: inserting(table, _COLUMNS, _SAME) for kind, table in t.links.items()}
 END_LINKS = {kind: _end(table) for kind, table in t.links.items()}
 
@@ -212,6 +220,10 @@ class Setup(Access):
         await self._put(DEVICES, devices)
         linked = await self.devices([device.id for device in devices])
         await self._outdate({device.service_point for device in linked.values()})
+
+    async def changed_by_people(self, but: str) -> dict[str, int]:
+        """Grants that somebody else than ``but`` changed: grant → when last."""
+        return {row[0]: row[1] for row in await self._on.rows(CHANGED_BY_PEOPLE, but)}
 
     async def links(
         self,

@@ -4,14 +4,19 @@ from itertools import groupby
 
 from starlette.responses import Response
 
+from doorward.ccs.doors.portal.live import live
 from doorward.ccs.doors.portal.security import local_path
 from doorward.ccs.doors.portal.visit import Page, Visit, problem_of
+from doorward.ccs.ports import AllBooks
+from doorward.ccs.rules.facts import Request
 from doorward.ccs.rules.homes import ROLE_WORDS
 from doorward.ccs.rules.people import Person, Role
 from doorward.ccs.rules.rights import Act
 from doorward.wire.reasons import Reason, Refused
 
 PEOPLE_MAX = 50
+MOVING = 3
+"""Messages that the demo's first page shows."""
 ROLE_TITLES: dict[Role, str] = {
     Role.CUSTOMER: "Customers",
     Role.REPRESENTATIVE: "Customer representatives",
@@ -99,7 +104,35 @@ async def choose(visit: Visit) -> Response:
         (ROLE_TITLES[role], [(each, _about(each)) for each in members])
         for role, members in groupby(ranked, key=lambda each: each.role)
     ]
-    return visit.render("choose.html", groups=groups)
+    return visit.render("choose.html", groups=groups, moving=await visit.read(_moving))
+
+
+async def choose_live(visit: Visit) -> Response:
+    """In the demo: follow the newest messages, so that something moves before anybody has come in."""
+    _require_demo(visit)
+
+    async def step() -> tuple[str, bool]:
+        visit.now_us = visit.parts.journey.clock.now_us()
+        return visit.fragment("choose_moving.html", moving=await visit.read(_moving)), False
+
+    return live(visit, step)
+
+
+async def _moving(books: AllBooks) -> list[tuple[Request, str, str]]:
+    """Return the newest messages of the companies: (request, company, device's name)."""
+    offers = [offer.party for offer in await books.offers()]
+    parties = await books.parties(offers)
+    found = [each for party in offers for each in await books.list_requests(party, limit=MOVING)]
+    newest = sorted(found, key=lambda each: each.id, reverse=True)[:MOVING]
+    devices = await books.devices({each.device for each in newest if each.device})
+    return [
+        (
+            each,
+            parties[each.party].name,
+            devices[each.device].name if each.device in devices else "a whole home",
+        )
+        for each in newest
+    ]
 
 
 async def take_choice(visit: Visit) -> Response:
@@ -150,6 +183,7 @@ PAGES = [
     Page("GET", "/password", None, new_password),
     Page("POST", "/password", None, take_new_password),
     Page("GET", "/choose", None, choose),
+    Page("GET", "/choose/live", None, choose_live),
     Page("POST", "/choose", None, take_choice),
     Page("POST", "/theme", None, theme),
 ]
