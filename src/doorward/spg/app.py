@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 SOFTWARE = f"doorward/{__version__}"
 HAN_CALL_S_MAX = 30.0
 STOP_WAIT_S_MAX = 5.0
+HELLO_AGAIN_S = 5.0
+HELLO_AGAIN_S_MAX = 60.0
 
 
 class GatewayApp:
@@ -76,7 +78,9 @@ class GatewayApp:
         )
         self.journey = Journey(self.desk, SOFTWARE)
         self.upkeep = Upkeep(self.journey)
+        self._rng = rng
         self._running: list[asyncio.Task[None]] = []
+        self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take up what the store holds, open the home network, go on, and keep the link up.
@@ -103,6 +107,7 @@ class GatewayApp:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        self._stop_asking()
         await self.outbox.stop()
         for adapter in self._adapters.values():
             await adapter.stop()
@@ -126,9 +131,30 @@ class GatewayApp:
 
     async def _connected(self) -> None:
         await self.outbox.connected(self.journey.hello())
+        self._stop_asking()
+        self._asking = asyncio.get_running_loop().create_task(self._until_greeted(self.journey.times_heard))
+
+    async def _until_greeted(self, heard: int) -> None:
+        """Say hello again until the CCS answers with the time: the first one, or the answer, may be lost."""
+        pause_s = HELLO_AGAIN_S
+        while True:
+            await asyncio.sleep(pause_s * (0.75 + self._rng.random() / 2))
+            if self.journey.times_heard != heard:
+                return
+            pause_s = min(HELLO_AGAIN_S_MAX, pause_s * 2)
+            try:
+                await self._uplink.send(self._seal([self.journey.hello()]))
+            except ConnectionError:
+                return
 
     async def _lost(self) -> None:
+        self._stop_asking()
         self.outbox.lost()
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
 
 
 def open_store(directory: Path) -> SqliteStore:

@@ -64,6 +64,8 @@ class Journey:
         self.speaking = Speaking(desk, self.letting_go)
         self.receiving = Receiving(desk, self)
         self.boot = 0
+        self.times_heard = 0
+        """How often the CCS has said the time, and it was stored."""
         self._mark = Mark(-1, -1)
         self._one_frame = asyncio.Lock()
         self._waiting_for_time: list[tuple[Entry, list[Intent]]] = []
@@ -208,7 +210,8 @@ class Journey:
                 self._waiting_for_time.append((entry, intents))
 
     def trusted(self) -> None:
-        """The clock may decide: requests that waited for it go on."""
+        """The CCS has said the time: requests that waited for it go on."""
+        self.times_heard += 1
         waiting, self._waiting_for_time = self._waiting_for_time, []
         for entry, intents in waiting:
             if entry.request.id in self.desk.opened:

@@ -78,17 +78,20 @@ class LettingGo:
             return True
         if not control.uncertain or self.desk.house.leads_elsewhere(control, device):
             return False
-        target = HanCommand(
-            operation=control.operation,
-            body=control.body,
-            until_us=control.ends_us,
-            baseline=control.baseline,
-            id=control.id,
-        )
-        try:
-            return not await self.desk.hands.follows(device, target)
-        except DeviceFault:
-            return False
+        for operation, body in control.beneath():
+            target = HanCommand(
+                operation=operation,
+                body=body,
+                until_us=control.ends_us,
+                baseline=control.baseline,
+                id=control.id,
+            )
+            try:
+                if await self.desk.hands.follows(device, target):
+                    return False
+            except DeviceFault:
+                return False
+        return True
 
     async def _release(self, control: Control, command: Command | None) -> None:
         """Stored first, so that a crash in between is looked at and not repeated."""

@@ -145,6 +145,7 @@ class Preparing:
                 started_us=now_us,
                 until_us=until_us,
                 ends_us=ends_us,
+                instead_of=running.beneath() if running is not None else [],
                 campaign=command.campaign
                 or command.spread_s > 0
                 or (running is not None and running.campaign),

@@ -70,8 +70,13 @@ async def finish(
     data: msgspec.Raw = RAW_NULL,
     page: Page | None = None,
 ) -> None:
-    """S1.11, S2.12: the result is stored and recorded; then it goes up until it is acknowledged."""
+    """S1.11, S2.12: the result is stored and recorded; then it goes up until it is acknowledged.
+
+    What was cancelled before a device was told is cancelled, also when its answer comes at the same moment.
+    """
     page = page or desk.page()
+    if entry.cancelled and not entry.acting:
+        state, reason, detail, data = "CANCELLED", Reason.CANCELLED, "", RAW_NULL
     if entry.request.id in desk.opened:
         page.finish(entry.command, state, page.now_us, reason=reason, detail=detail, data=data)
         if state not in ("DONE", "FAILED"):

@@ -114,6 +114,10 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 2
 
 
+INSTEAD_OF_MAX = 8
+"""Controls in doubt, one upon the other, that are remembered of one device."""
+
+
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """A control that runs on a device: who owns it, what was before, and when the gateway lets go."""
 
@@ -132,7 +136,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """``until_us`` and the drawn time after it."""
     uncertain: bool = False
     """The device may not hold the control (it failed, or a release was about to be sent): before a release
-    is written, the device is asked whether it still holds it."""
+    is written, the device is asked whether it still holds it, or what it was told before."""
+    instead_of: list[tuple[Operation, dict[str, object]]] = []
+    """What the device may hold while this control is in doubt: the control that this one took the place of,
+    and those before it that were in doubt themselves. The newest first."""
     reason: str = ""
     """Why it ends before its time."""
     bound_to: str = ""
@@ -142,6 +149,11 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     tries: int = 0
     again_us: int = 0
     """When it is let go, after a release that failed or permission that was withdrawn."""
+
+    def beneath(self) -> list[tuple[Operation, dict[str, object]]]:
+        """Return what the device may hold if a control that takes this one's place does not arrive."""
+        earlier = self.instead_of if self.uncertain else []
+        return [(self.operation, self.body), *earlier][:INSTEAD_OF_MAX]
 
     def is_same(self, other: "Control | None") -> bool:
         """Whether ``other`` is this control, whatever was noted on it since."""
