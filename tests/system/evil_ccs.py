@@ -94,6 +94,7 @@ class EvilCcs:
         self.link = WebSocketLink("127.0.0.1", utility.ports.link, credentials, lambda _id, _print: True)
         self._epoch = int(time.time())
         self._counter = 0
+        self._turn = asyncio.Lock()
         self.heard: list[Up] = []
         self._sent: set[str] = set()
         self._acks: set[asyncio.Task[None]] = set()
@@ -129,11 +130,11 @@ class EvilCcs:
             task.add_done_callback(self._acks.discard)
 
     async def send(self, *messages: Down) -> None:
-        """Send one frame, with a MAC that is right; waits while the gateway is behind."""
-        self._counter += 1
-        self._sent |= {message.id for message in messages if isinstance(message, Command)}
-        frame = encode_down(self.gateway, self._epoch, self._counter, list(messages), self._mac)
-        async with asyncio.timeout(WAIT_S_MAX):
+        """Send one frame, with a MAC that is right and in its turn; waits while the gateway is behind."""
+        async with self._turn, asyncio.timeout(WAIT_S_MAX):
+            self._counter += 1
+            self._sent |= {message.id for message in messages if isinstance(message, Command)}
+            frame = encode_down(self.gateway, self._epoch, self._counter, list(messages), self._mac)
             while not self.link.send(self.gateway, frame):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -164,8 +165,9 @@ class EvilCcs:
         return {each.id: each for each in self.heard if isinstance(each, Result) and each.id in self._sent}
 
     def attempts(self) -> int:
-        """How many attempts the gateway has reported."""
-        return sum(each.count for each in self.heard if isinstance(each, Attempt))
+        """How many attempts the gateway has reported; it repeats a report until it hears that we have it."""
+        reports = {each.seq: each.count for each in self.heard if isinstance(each, Attempt)}
+        return sum(reports.values())
 
 
 class Forger:
