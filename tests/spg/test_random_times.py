@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from doorward.spg.rules.controls import end_window_us, latest_end_us, start_room_us
 from doorward.spg.rules.facts import HOUR_US, MINUTE_US, US, Policy
 from doorward.wire.messages import Cancel, Receipt
-from doorward.wire.steps import Outcome, Step
+from doorward.wire.steps import Step
 from doorward.wire.vocabulary import Operation
 from tests.spg.home import Home, permit
 from tests.spg.virtual import in_virtual_time
@@ -26,7 +26,8 @@ async def ready(directory: Path, seed: int = 1, **grant: Any) -> Home:
 
 
 def starts(home: Home, id: str) -> list[Receipt]:
-    return [each for each in home.receipts(id) if each.outcome is Outcome.WAITING]
+    """The receipts that it is stored, which tell when it begins."""
+    return [each for each in home.receipts(id) if each.step is Step.GATEWAY_RECEIVED]
 
 
 async def campaign(home: Home, **changes: Any) -> str:
@@ -67,6 +68,7 @@ async def test_a_drawn_start_survives_a_restart(tmp_path: Path) -> None:
     before = home.app.desk.opened[command.id].request.start_us
     await home.restart()
     assert home.app.desk.opened[command.id].request.start_us == before
+    await home.tell(home.time())
     await home.settle(SPAN_S + 60, until=lambda: bool(home.adapter.acts))
     assert before <= home.wall.now_us() <= before + 2 * US
     assert told.detail.startswith("begins ")

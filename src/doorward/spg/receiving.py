@@ -339,15 +339,10 @@ class Receiving:
                     charge_us=command.charge_us,
                 )
             )
-        page.step(command, Step.GATEWAY_RECEIVED, now_us, payload=_digest(command))
+        begins = begins_at(request)
+        page.step(command, Step.GATEWAY_RECEIVED, now_us, detail=begins, payload=_digest(command))
         if waits:
-            page.step(
-                command,
-                Step.GATEWAY_CHECKED,
-                now_us,
-                outcome=Outcome.WAITING,
-                detail=f"begins {to_rfc3339(start_us)}",
-            )
+            page.step(command, Step.GATEWAY_CHECKED, now_us, outcome=Outcome.WAITING, detail=begins)
         else:
             page.step(command, Step.GATEWAY_CHECKED, now_us, tell=False)
         page.follow.append(lambda: self.doers.begin(Entry(request, command)))
@@ -405,7 +400,7 @@ class Receiving:
                 detail=detail,
             )
         elif not known.is_final:
-            page.receipt(known.id, Step.GATEWAY_RECEIVED, known.received_us)
+            page.receipt(known.id, Step.GATEWAY_RECEIVED, known.received_us, detail=begins_at(known))
         elif known.id not in self.desk.post.again({known.id}) and known.id not in page.results:
             page.out.append(
                 known.result
@@ -490,6 +485,11 @@ def _digest(command: Command) -> str:
 
 class _Take(Protocol):
     def __call__(self) -> None: ...
+
+
+def begins_at(request: Request) -> str:
+    """Return when a request begins that waits for its time, in words for its receipt."""
+    return f"begins {to_rfc3339(request.start_us)}" if request.start_us > request.received_us else ""
 
 
 def state_of(refused: Refused) -> str:

@@ -22,7 +22,11 @@ S = 1_000_000
 WRITERS = 8
 EACH = 25
 TERMS = FleetTerms(
-    fleet=Caps(100_000, 10**9), area=Caps(10**9, 60_000), party=Caps(40_000, 10**9), campaign_w=10**12
+    fleet=Caps(100_000, 10**9),
+    area=Caps(10**9, 60_000),
+    party=Caps(40_000, 10**9),
+    campaign_w=10**12,
+    spread_s=0,
 )
 
 
