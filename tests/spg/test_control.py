@@ -323,6 +323,20 @@ async def test_cancelled_while_the_device_is_being_told_it_is_let_go_after(tmp_p
     assert home.adapter.things["pump"].power_w == 1000
 
 
+@pytest.mark.parametrize("after_s", [0.01, 0.05, 0.1, 0.14, 0.16, 0.2, 0.25])
+@in_virtual_time
+async def test_a_read_that_is_cancelled_while_its_answer_comes_has_one_result(
+    tmp_path: Path, after_s: float
+) -> None:
+    home = await ready(tmp_path)
+    command = home.command(Operation.READ)
+    await home.tell(command)
+    await home.sleep(after_s)
+    await home.tell(Cancel(id=command.id))
+    await home.settle(3)
+    assert len({result.state for result in home.results(command.id)}) == 1
+
+
 @in_virtual_time
 async def test_cancelled_before_it_came_it_is_never_taken(tmp_path: Path) -> None:
     home = await ready(tmp_path)

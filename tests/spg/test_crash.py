@@ -172,6 +172,26 @@ async def test_killed_while_the_device_was_being_told_it_is_done_only_where_the_
 
 
 @in_virtual_time
+async def test_a_control_in_doubt_does_not_hide_the_one_whose_place_it_took(tmp_path: Path) -> None:
+    home = await on_the_eve(tmp_path)
+    until_us = home.wall.now_us() + HOUR_US
+    await home.ask(Operation.LIMIT, body={"watts": 500}, until_us=until_us)
+    home.store._die_at = home.store.commits + 2  # taken, then about to be told
+    home.store._after = True
+    second = home.command(Operation.LIMIT, body={"watts": 300}, until_us=until_us)
+    await home.tell(second)
+    await home.settle(1)
+    assert home.adapter.acts_of(second.id) == []
+    await home.restart()
+    await home.tell(home.time())
+    await home.settle(5)
+    assert home.results(second.id)[-1].state == "UNCONFIRMED"
+    assert home.adapter.things["pump"].power_w == 500
+    await home.sleep(4500)
+    assert home.adapter.things["pump"].power_w == 1000, "its owner has it back"
+
+
+@in_virtual_time
 async def test_a_device_that_stays_away_after_a_restart_is_unconfirmed_and_not_guessed(
     tmp_path: Path,
 ) -> None:

@@ -324,6 +324,21 @@ async def test_a_gateway_that_boots_in_1970_does_nothing_for_third_parties_until
 
 
 @in_virtual_time
+async def test_hello_is_said_again_until_the_ccs_has_said_the_time(tmp_path: Path) -> None:
+    def hellos() -> int:
+        return sum(isinstance(message, Hello) for message in home.heard_messages)
+
+    home = Home(tmp_path)
+    await home.start()
+    await home.sleep(120)
+    said = hellos()
+    assert said > 2
+    await home.tell(home.time())
+    await home.sleep(600)
+    assert hellos() == said
+
+
+@in_virtual_time
 async def test_a_boot_in_1970_still_ends_what_ran_and_then_begins_what_waited(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     await home.ask(Operation.LIMIT, body={"watts": 500}, until_us=home.wall.now_us() + 100 * US)
