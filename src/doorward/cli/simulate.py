@@ -10,11 +10,15 @@ from typing import Annotated
 import msgspec
 import typer
 
+from doorward.cli.simulate_swing import swing
+from doorward.cli.simulate_territory import territory
 from doorward.simulate.world.bugs import BUGS
 from doorward.simulate.world.play import Outcome, Player
 from doorward.simulate.world.report import Report, trace_lines
 
 app = typer.Typer(help="The real CCS and gateways in worlds of virtual time.")
+app.command()(swing)
+app.command()(territory)
 
 SLICE = 50
 """Seeds that one process plays before it reports."""
