@@ -337,6 +337,21 @@ async def test_a_read_that_is_cancelled_while_its_answer_comes_has_one_result(
     assert len({result.state for result in home.results(command.id)}) == 1
 
 
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
+@in_virtual_time
+async def test_a_control_that_is_cancelled_at_whatever_moment_does_not_go_on(
+    tmp_path: Path, after_s: float
+) -> None:
+    home = await ready(tmp_path)
+    command = home.command(Operation.LIMIT, body={"watts": 500})
+    await home.tell(command)
+    await home.sleep(after_s)
+    await home.tell(Cancel(id=command.id))
+    await home.settle(5)
+    assert len({result.state for result in home.results(command.id)}) == 1
+    assert home.adapter.things["pump"].power_w == 1000
+
+
 @in_virtual_time
 async def test_cancelled_before_it_came_it_is_never_taken(tmp_path: Path) -> None:
     home = await ready(tmp_path)

@@ -37,6 +37,8 @@ class Entry:
     cancelled: bool = False
     acting: bool = False
     """The device may have been told: from here on only reading back decides."""
+    ending: bool = False
+    """Its result is being stored: nothing gives it another one."""
     passing: "asyncio.Task[None] | None" = None
     """Writes that the request is passed to the home network."""
 

@@ -421,7 +421,7 @@ class Receiving:
         page.note(Step.CANCEL_ASKED.value, page.now_us, message=message.id, party=message.by_party)
         if known is None or known.state == UNKNOWN:
             self._bury(message, seen, page)
-        elif entry is not None and entry.acting:
+        elif entry is not None and (entry.acting or entry.ending):
             entry.cancelled = True
         elif known.is_final:
             page.controls.extend(

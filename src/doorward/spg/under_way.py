@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from doorward.spg.desk import Desk, Entry
+from doorward.spg.receiving import ended_now
 from doorward.spg.rules import checks, controls
 from doorward.spg.rules.page import RAW_NULL, Page
 from doorward.wire.grants import DevicePermit
@@ -78,7 +79,19 @@ async def finish(
     if entry.cancelled and not entry.acting:
         state, reason, detail, data = "CANCELLED", Reason.CANCELLED, "", RAW_NULL
     if entry.request.id in desk.opened:
+        entry.ending = True
         page.finish(entry.command, state, page.now_us, reason=reason, detail=detail, data=data)
         if state not in ("DONE", "FAILED"):
             desk.settle_smaller(page, entry.command)
     await desk.commit_surely(page)
+    if entry.cancelled and entry.acting:
+        await _let_go(desk, entry)
+
+
+async def _let_go(desk: Desk, entry: Entry) -> None:
+    """It was cancelled while its result was being stored: what runs by now ends."""
+    running = [c for c in desk.house.controls.values() if c.id == entry.request.id and not c.reason]
+    if running:
+        page = desk.page()
+        page.controls = [ended_now(control, page.now_us, Reason.CANCELLED) for control in running]
+        await desk.commit_surely(page)
