@@ -3,6 +3,8 @@
 Exits with 1 when a promise was broken, with 3 when nothing was broken but a fault could not be played here.
 """
 
+import signal
+import sys
 from typing import Annotated
 
 import msgspec
@@ -25,6 +27,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a fault, a line each.")] = False,
 ) -> None:
     """Break running processes in mid load, and compare four ledgers."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended
     names, pairs = _names(only), [pair for pair in ENGINES if "+".join(pair) in engines.split(",")]
     reports = []
     for report in play_all(names, engines=pairs, seed=seed, quick=quick):

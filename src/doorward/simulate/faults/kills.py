@@ -14,7 +14,7 @@ def kills(stage: Stage, report: Report) -> None:
     """``kill -9`` of whoever it may be, again and again."""
     with scene(stage.rng, stage.engines, workers=workers(stage)) as running:
         running.begin()
-        for _ in range(stage.times(full=40, quick=5)):
+        for _ in range(stage.times(full=40, quick=3)):
             running.wait(0.2, 2.0)
             kill_one(running, report)
         running.wait(1.0, 2.0)

@@ -135,13 +135,18 @@ class Scene:
     # ---- the end ------------------------------------------------------------------------------------
 
     def verdict(self, **how: Any) -> Verdict:
-        """Wait until everything has ended and every gateway was heard, then compare the ledgers."""
+        """Wait until everything has ended and every gateway was heard, then compare the ledgers.
+
+        Who asked again and again while nobody was there may find that the deadline has passed meanwhile.
+        """
         self.until(self._all_ended, "every request ends", DEADLINE_S + WAIT_S_MAX)
         self.until(self._all_told, "every gateway is acknowledged")
         told = [each for trader in self.traders for each in trader.told]
         told += [each for prober in self.probers for each in prober.told]
         ledgers = asyncio.run(gather(self.utility, PARTY, told))
-        return judge(ledgers, **{"late_us_max": int(LATE_S_MAX * 1e6), **how})
+        return judge(
+            ledgers, **{"late_us_max": int(LATE_S_MAX * 1e6), "refusals": ("deadline-passed",), **how}
+        )
 
     def acts(self, power: Power) -> list[int]:
         """When a device took this power, by its own file."""

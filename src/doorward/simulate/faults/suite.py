@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from doorward.simulate.faults import clocks, crash_points, disk, kills, workers
+from doorward.simulate.faults import clocks, crash_points, disk, kills, power, workers
 from doorward.simulate.faults.report import Report, ToolMissing
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.local_utility import EMBEDDED, ENGINES, PRODUCTION
@@ -30,6 +30,7 @@ FAULTS: dict[str, Fault] = {
     "database-restarted": Fault(kills.database_restarted, (POSTGRESQL, PRODUCTION)),
     "rolling-restart": Fault(workers.rolling_restart, (PRODUCTION,)),
     "crash-points": Fault(crash_points.crash_points, (EMBEDDED,)),
+    "power-cuts": Fault(power.power_cuts, (EMBEDDED,)),
     "clocks": Fault(clocks.clocks, (EMBEDDED,)),
     "disk-full": Fault(disk.full, (EMBEDDED,)),
     "disk-broken": Fault(disk.broken, (EMBEDDED,)),
