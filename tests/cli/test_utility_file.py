@@ -193,3 +193,23 @@ def test_the_guide_explains_every_key() -> None:
     keys = {field.encode_name.removesuffix("_") for kind in kinds for field in msgspec.structs.fields(kind)}
     assert sorted(key for key in keys - {"device"} if f"`{key}`" not in guide) == []
     assert [name for name in TABLES if f"`[[{name}]]`" not in guide] == []
+
+
+def test_in_production_a_company_signs_its_controls_unless_the_file_says_no(tmp_path: Path) -> None:
+    """X03: the default; and one that must sign says with which keys."""
+
+    def party(more: str) -> str:
+        return f'[[party]]\nid = "a"\nname = "A"\nsecret_env = "S"\n{more}'
+
+    def read(more: str, *, must_sign: bool) -> bool:
+        found = read_utility(party(more), tmp_path, {"S": "s"}, must_sign=must_sign)
+        return found.wanted.parties[0].signature_required
+
+    with pytest.raises(FileWrong, match="command_keys_file: is missing: third parties sign their controls"):
+        read("", must_sign=True)
+    key = {"kid": "k", "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    (tmp_path / "keys").write_bytes(msgspec.json.encode({"keys": [key]}))
+    assert read('command_keys_file = "keys"', must_sign=True)
+    assert not read('command_keys_file = "keys"', must_sign=False)
+    assert not read("signature_required = false", must_sign=True)
+    assert not read('scopes = ["monitor"]', must_sign=True)

@@ -206,6 +206,20 @@ async def test_a_version_is_signed_once_and_the_same_again_is_the_same(office: O
     await refused(office, narrower, office.evidence(msgspec.json.encode(narrower)), Reason.REPLAYED)
 
 
+async def test_controls_must_be_signed_unless_the_register_says_that_a_company_need_not(
+    office: Office,
+) -> None:
+    unsigned = office.document(signature_required=False)
+    raw = msgspec.json.encode(unsigned)
+    await refused(office, unsigned, office.evidence(raw), Reason.SIGNATURE_INVALID)
+    reading = office.document(signature_required=False, devices=[permit("ev", Operation.READ)])
+    assert await sign(office, reading, office.evidence(msgspec.json.encode(reading)))
+    sandbox = msgspec.json.encode(PartyRecord(id="acme", name="Acme", signature_required=False))
+    await office.desk.put_party(sandbox, office.evidence(sandbox, "party"))
+    other = office.document(grant="g-2", signature_required=False)
+    assert await sign(office, other, office.evidence(msgspec.json.encode(other)))
+
+
 # --- the customer's own code ---------------------------------------------------------------------------
 
 

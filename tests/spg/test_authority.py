@@ -100,8 +100,9 @@ async def test_a_signature_has_its_time(tmp_path: Path, issued_s: int, expires_s
     home = await ready(tmp_path)
     await home.sleep(3600)
     now_us = home.wall.now_us()
-    times = {"issued_us": now_us + issued_s * US, "expires_us": now_us + expires_s * US}
-    await refused(home, home.signed(home.command(Operation.TURN_OFF), **times), why)
+    issued_us, expires_us = now_us + issued_s * US, now_us + expires_s * US
+    command = home.command(Operation.TURN_OFF)
+    await refused(home, home.signed(command, issued_us=issued_us, expires_us=expires_us), why)
 
 
 @in_virtual_time

@@ -82,7 +82,7 @@ def apply(
     permissions are withdrawn, and a third party is suspended.
     """
     try:
-        read = _read(file)
+        read = _read(file, must_sign=bool(consent_url))
     except FileWrong as wrong:
         for problem in wrong.problems:
             typer.echo(f"{file}:{problem.line}: {problem.field}: {problem.text}", err=True)
@@ -112,14 +112,14 @@ def _looked_at(url: str) -> str:
     return IN_MEMORY if path is not None and not Path(path).exists() else url
 
 
-def _read(file: Path) -> Read:
+def _read(file: Path, *, must_sign: bool) -> Read:
     if file.stat().st_size > FILE_BYTES_MAX:
         _fail(f"{file} is larger than {FILE_BYTES_MAX} bytes")
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         _fail(f"{file} is not UTF-8: {error}")
-    return read_utility(text, file.parent)
+    return read_utility(text, file.parent, must_sign=must_sign)
 
 
 def _fail(text: str) -> NoReturn:

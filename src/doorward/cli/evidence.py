@@ -62,7 +62,7 @@ class Apart:
             id=party.id,
             name=party.name,
             keys=party.keys,
-            signature_required=party.signature_required or bool(party.keys),
+            signature_required=party.signature_required,
         )
         document = msgspec.json.encode(record)
         await self.authority.put_party(document, self._evidence("party", document))

@@ -114,6 +114,7 @@ class ConsentDesk:
         rules.require_next(document, held, now_us)
         if evidence:
             by = rules.require_evidence(evidence, self._operators(), "grant", raw, now_us)
+            rules.require_signing(document, books.party(document.party))
         elif held is not None and rules.is_narrower(document, held.document):
             by = "narrower"
         else:

@@ -143,6 +143,21 @@ def _bounds_narrower(new: Bounds, old: Bounds) -> bool:
     return old.between is None or new.between == old.between
 
 
+def require_signing(document: GrantDocument, party: PartyRecord | None) -> None:
+    """Raise unless controls under ``document`` need a signature, or the register says that this company need not.
+
+    The utility's own always need one, by its operations key.
+    """
+    controls = any(operation.is_control for permit in document.devices for operation in permit.operations)
+    exempt = document.utility or (party is not None and not party.signature_required)
+    if controls and not document.signature_required and not exempt:
+        raise Refused(
+            Reason.SIGNATURE_INVALID,
+            f"{document.party} must sign its controls, and this permission does not ask for it",
+            field="/signature_required",
+        )
+
+
 def with_party(document: GrantDocument, party: PartyRecord) -> GrantDocument:
     """Return a document with the third party's keys and duty to sign as the *register* has them."""
     return msgspec.structs.replace(

@@ -36,10 +36,14 @@ class FileWrong(Exception):
 class Refs:
     """The tables of the file, and the mistakes found so far."""
 
-    def __init__(self, text: str, directory: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, text: str, directory: Path, environ: Mapping[str, str], *, must_sign: bool = False
+    ) -> None:
         self.places = Places(text)
         self.directory = directory
         self.environ = environ
+        self.must_sign = must_sign
+        """Whether third parties sign their controls unless the file says otherwise."""
         self.problems: list[Problem] = []
         self.rows: dict[str, list[tuple[Place, Any]]] = {name: [] for name in TABLES}
         self.faulty: set[tuple[str, str]] = set()

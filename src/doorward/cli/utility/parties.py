@@ -99,9 +99,23 @@ def party_of(refs: Refs, place: Place, row: PartyTable) -> Party:
         token_s=row.token_s,
         scopes=row.scopes,
         token_binding=row.token_binding,
-        signature_required=row.signature_required,
+        signature_required=_must_sign(refs, place, row, keys),
         keys=keys,
         calls_per_s=row.calls_per_s,
         contact=row.contact,
         utility=row.utility,
     )
+
+
+def _must_sign(refs: Refs, place: Place, row: PartyTable, keys: dict[str, dict[str, str]]) -> bool:
+    """Whether a third party must sign its controls: as it says, and where it says nothing as is usual here."""
+    if row.signature_required is not None:
+        return row.signature_required
+    if not refs.must_sign or row.utility or "control" not in row.scopes:
+        return False
+    if not keys:
+        refs.wrong(
+            (*place, "command_keys_file"),
+            "is missing: third parties sign their controls here; or say signature_required = false",
+        )
+    return True

@@ -31,10 +31,13 @@ class Read(msgspec.Struct, frozen=True):
     code_files: dict[str, Path]
 
 
-def read_utility(text: str, directory: Path, environ: Mapping[str, str] | None = None) -> Read:
+def read_utility(
+    text: str, directory: Path, environ: Mapping[str, str] | None = None, *, must_sign: bool = False
+) -> Read:
     """Return what a file describes; raise :class:`FileWrong` with all its mistakes.
 
     Other files that it names are relative to ``directory``; ``environ`` has the secrets of ``secret_env``.
+    ``must_sign``: third parties sign their controls unless the file says otherwise (production).
     """
     try:
         document = tomllib.loads(text)
@@ -42,7 +45,7 @@ def read_utility(text: str, directory: Path, environ: Mapping[str, str] | None =
         raise FileWrong([_not_toml(error)]) from None
     except RecursionError:
         raise FileWrong([Problem(1, "(file)", "not TOML that is read here: it nests too deeply")]) from None
-    refs = Refs(text, directory, os.environ if environ is None else environ)
+    refs = Refs(text, directory, os.environ if environ is None else environ, must_sign=must_sign)
     _read_tables(refs, document)
     _unique(refs)
     secrets, credentials = credentials_of(refs)

@@ -35,7 +35,7 @@ class PartyTable(Table, frozen=True, kw_only=True):
     jwks_file: str = ""
     command_keys_file: str = ""
     token_binding: Literal["", "dpop", "certificate"] = ""
-    signature_required: bool = False
+    signature_required: bool | None = None
     scopes: list[str] = msgspec.field(default_factory=lambda: ["monitor", "control"])
     token_s: int = 600
     calls_per_s: int = 200
