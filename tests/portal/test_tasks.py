@@ -37,7 +37,7 @@ def tab_to(visitor: Visitor, name: str, turns_max: int = 80) -> None:
     raise AssertionError(f"{name} cannot be reached by the keyboard")
 
 
-@pytest.mark.req("A05", "S3.01", "S3.02", "S3.03", "S3.05", "S3.06", "S3.07", "S3.08", "B01", "F31", "F21")
+@pytest.mark.req("S3.01", "S3.02", "S3.03", "S3.05", "S3.06", "S3.07", "B01", "F31", "F21")
 def test_a_customer_lets_a_company_in_by_the_keyboard_alone_and_shuts_it_out_again(
     visitor: Visitor, utility: LocalUtility, newcomer: Client
 ) -> None:
@@ -58,6 +58,12 @@ def test_a_customer_lets_a_company_in_by_the_keyboard_alone_and_shuts_it_out_aga
     expect(visitor.page.get_by_text("Your gateway has it")).to_be_visible(timeout=WAIT_MS_MAX)  # live
     assert newcomer.read("RL-1").is_done
 
+    visitor.go(f"{HOME}/services/sun")
+    tab_to(visitor, "The contract")
+    visitor.page.keyboard.press("Enter")
+    for said in ("Company agreed", "Signed", "approved", "standard: at most"):  # all three agree to the tier
+        expect(visitor.page.get_by_text(said).first).to_be_visible()
+    expect(visitor.page.get_by_text("not yet", exact=True)).to_have_count(0)
     visitor.go(f"{HOME}/services/sun")
     press(visitor, "Stop access")
     began_s = time.monotonic()
@@ -131,7 +137,7 @@ def _may_read(company: Client) -> bool:
         return False
 
 
-@pytest.mark.req("X01")
+@pytest.mark.req("X01", "A05")
 def test_a_journey_moves_while_one_watches_and_each_role_reads_it(
     visitor: Visitor, utility: LocalUtility, company: Client, chromium: Browser
 ) -> None:

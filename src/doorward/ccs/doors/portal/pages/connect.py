@@ -165,9 +165,10 @@ def _denied(found: Home, permits: list[DevicePermit]) -> list[str]:
 
 
 def _until_default(visit: Visit, found: Home, grant: Grant | None) -> str:
-    if grant is not None:
-        return local(grant.document.expires_us, found.point.timezone).date().isoformat()
-    return _day(visit, found, DAYS_DEFAULT)
+    if grant is None:
+        return _day(visit, found, DAYS_DEFAULT)
+    last = local(grant.document.expires_us - 1, found.point.timezone).date().isoformat()
+    return min(last, _day(visit, found, DAYS_MAX))
 
 
 def _day(visit: Visit, found: Home, days: int) -> str:
