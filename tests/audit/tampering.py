@@ -127,6 +127,7 @@ class Place:
     columns: tuple[str, ...]
     by_writer: bool
     rng: random.Random
+    unmarked: int
     heads: dict[int, int]
     """Writer → the newest of its links that somebody else holds."""
 
@@ -292,7 +293,7 @@ async def _made_anew(place: Place, link: Link, before: Head | None) -> Link:
         mine = [row for row in rows if not place.by_writer or row[1] == part.day]
         ordered += mine
         parts.append(Part(part.day, len(mine), root_of(text_of(row) for row in mine)))
-    marks = marks_of([text_of(row) for row in ordered], ordered)
+    marks = marks_of([text_of(row) for row in ordered], ordered, place.unmarked)
     prev = before.hash if before is not None else link.prev
     made = replace(link, parts=parts, marks=marks, prev=prev)
     return replace(made, hash=hash_of(made))

@@ -158,9 +158,11 @@ async def places(lab: Lab, rng: random.Random) -> Iterator[Place]:
     for (peers,) in await lab.ccs.all("SELECT peers FROM chain"):
         for name, _, _, seq, _ in json.loads(peers):
             told[name] = max(seq, told.get(name, 0))
-    found = [Place(CCS, lab.ccs, CcsRecord.columns, True, rng, held)]
+    found = [Place(CCS, lab.ccs, CcsRecord.columns, True, rng, CcsRecord.unmarked, held)]
     for name, sql in lab.gateways.items():
-        found.append(Place(name, sql, GatewayRecord.columns, False, rng, {1: told[name]}))
+        found.append(
+            Place(name, sql, GatewayRecord.columns, False, rng, GatewayRecord.unmarked, {1: told[name]})
+        )
     return iter(found)
 
 

@@ -35,10 +35,11 @@ REORDERED_MAX = 200
 
 class Source(Protocol):
     """A record as an auditor reads it. ``columns`` are those that links cover; ``by_day`` says whether the
-    second is the day of a part."""
+    second is the day of a part, ``unmarked`` which one has no mark."""
 
     name: str
     columns: tuple[str, ...]
+    unmarked: int
     by_day: bool
 
     async def writers(self) -> list[int]:
@@ -162,7 +163,7 @@ class Walk:
             ("seq", {"seq": before.seq + 1}),
             ("epoch", {"epoch": before.epoch}),
             ("parts", {"parts": parts}),
-            ("marks", {"marks": marks_of(lines, rows)}),
+            ("marks", {"marks": marks_of(lines, rows, self._source.unmarked)}),
             ("peers", {"peers": []}),
             *(("at_us", {"at_us": row[self._at]}) for row in rows[:1]),
         ]
@@ -207,9 +208,9 @@ class Walk:
         """Say which rows were changed, removed, added or put in another order, and in which field."""
         rows = self._in_order(link, rows)
         were = mark_list(link.marks)[: link.rows]
-        are = mark_list(marks_of([text_of(row) for row in rows], rows))[: len(rows)]
+        are = mark_list(marks_of([text_of(row) for row in rows], rows, self._source.unmarked))[: len(rows)]
         if len(rows) == len(were):
-            at, columns = changed_in(link.marks, rows)
+            at, columns = changed_in(link.marks, rows, self._source.unmarked)
             if len(at) > 1 and self._reordered([rows[place] for place in at], {were[place] for place in at}):
                 for place in at:
                     self._row(Kind.REORDERED, "rows have changed places", link.seq, rows[place], "seq")

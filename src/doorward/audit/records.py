@@ -32,6 +32,7 @@ class CcsRecord:
 
     name = CCS
     columns = ccs_chain.CHAINED
+    unmarked = ccs_chain.UNMARKED
     by_day = True
 
     def __init__(self, books: Auditing) -> None:
@@ -77,6 +78,7 @@ class GatewayRecord:
     begins, where its oldest part is no longer kept."""
 
     columns = spg_record.CHAINED
+    unmarked = spg_record.UNMARKED
     by_day = False
 
     def __init__(self, name: str, connection: sqlite3.Connection) -> None:

@@ -8,7 +8,8 @@ One SHA-256 covers all rows of a link. The marks, 32-bit sums of every row and e
 name what was changed; they prove nothing.
 """
 
-import struct
+import sys
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -97,12 +98,22 @@ def seal(
     at_us: int,
     days: Mapping[int, Sequence[Row]],
     peers: Iterable[PeerHead] = (),
+    *,
+    unmarked: int,
 ) -> Link:
-    """Return the link that follows ``before`` and covers rows by their day, each day's in the order of numbers."""
-    texts = {day: [_encode(row) for row in rows] for day, rows in days.items()}
-    parts = [Part(day, len(lines), root_of(lines)) for day, lines in texts.items()]
-    lines = [line for part in texts.values() for line in part]
-    marks = marks_of(lines, [row for rows in days.values() for row in rows])
+    """Return the link that follows ``before`` and covers rows by their day, each day's in the order of numbers.
+
+    ``unmarked`` is the column that has no mark: the longest, which is known to be it when no other is.
+    """
+    parts: list[Part] = []
+    lines: list[bytes] = []
+    all_rows: list[Row] = []
+    for day, rows in days.items():
+        texts = [_encode(row) for row in rows]
+        parts.append(Part(day, len(texts), sha256(b"".join(texts)).digest()))
+        lines += texts
+        all_rows += rows
+    marks = marks_of(lines, all_rows, unmarked)
     said = list(peers)
     seq = before.seq + 1
     hashed = _hash(before.writer, epoch, seq, at_us, before.hash, parts, marks, said)
@@ -147,31 +158,46 @@ def root_of(texts: Iterable[bytes]) -> bytes:
     return sha256(b"".join(texts)).digest()
 
 
-def marks_of(texts: Sequence[bytes], rows: Sequence[Row]) -> bytes:
-    """Return the sums of all rows, then of all columns."""
-    sums = [crc32(text) for text in texts]
-    sums += [crc32(_encode(column)) for column in zip(*rows, strict=True)]
-    return struct.pack(f"<{len(sums)}I", *sums)
+def marks_of(texts: Sequence[bytes], rows: Sequence[Row], unmarked: int) -> bytes:
+    """Return the sums of all rows, then of all columns but one."""
+    sums = array("I", map(crc32, texts))
+    columns = list(zip(*rows, strict=True))
+    del columns[unmarked : unmarked + 1]
+    sums.extend(map(crc32, map(_encode, columns)))
+    return _little(sums).tobytes()
 
 
 def mark_list(marks: bytes) -> list[int]:
     """Return marks as numbers; those of a length that none has are none."""
-    count, rest = divmod(len(marks), MARK_BYTES)
-    return [] if rest else list(struct.unpack(f"<{count}I", marks))
+    if len(marks) % MARK_BYTES:
+        return []
+    sums = array("I")
+    sums.frombytes(marks)
+    return list(_little(sums))
 
 
-def changed_in(marks: bytes, rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+def _little(sums: "array[int]") -> "array[int]":
+    """The sums in little-endian order, whatever the machine's is."""
+    if sys.byteorder == "big":
+        sums.byteswap()
+    return sums
+
+
+def changed_in(marks: bytes, rows: Sequence[Row], unmarked: int) -> tuple[list[int], list[int]]:
     """Return the places of the rows, and of the columns, that are not what the marks say.
 
     Only where there are as many rows as there were; otherwise both are empty.
     """
     then = mark_list(marks)
-    now = mark_list(marks_of([_encode(row) for row in rows], rows))
+    now = mark_list(marks_of([_encode(row) for row in rows], rows, unmarked))
     if len(then) != len(now):
         return [], []
     wrong = [at for at, (was, is_) in enumerate(zip(then, now, strict=True)) if was != is_]
     count = len(rows)
-    return [at for at in wrong if at < count], [at - count for at in wrong if at >= count]
+    changed = [at for at in wrong if at < count]
+    columns = [at - count for at in wrong if at >= count]
+    columns = [at + 1 if at >= unmarked else at for at in columns]
+    return changed, columns or ([unmarked] if changed else [])
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -77,10 +77,10 @@ class SqliteExecutor:
         return {row[0] for row in rows if execute(sql.text, sql.bind(row)).rowcount}
 
     async def numbered(self, batch: Batch, rows: Sequence[Row]) -> list[int]:
-        """Run for every row; the number is the row's own."""
-        sql = batch.on(FLAVOUR)
-        cursor = self._connection.cursor()
-        return [cursor.execute(sql.text, sql.bind(row)).lastrowid or 0 for row in rows]
+        """Run for every row; each is numbered one above the greatest number there is."""
+        await self.many(batch, rows)
+        (last,) = self._connection.execute("SELECT last_insert_rowid()").fetchone()
+        return list(range(last - len(rows) + 1, last + 1))
 
     async def drop_day(self, day: int) -> None:
         """The journal is one table here."""

@@ -518,6 +518,7 @@ chain = Table(
     _text("peers"),
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("writer", "seq"),
+    sqlite_with_rowid=False,
 )
 """The links of the journal's chains (:mod:`doorward.wire.chain`)."""
 

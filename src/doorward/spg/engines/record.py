@@ -44,6 +44,7 @@ TABLES = """
 COLUMNS = JournalRow.__struct_fields__
 CHAINED = ("seq", *COLUMNS)
 """The columns of the journal that a link covers, in the order in which it does."""
+UNMARKED = CHAINED.index("detail")
 _INSERT = f"INSERT INTO journal ({', '.join(COLUMNS)}, link) VALUES ({', '.join('?' * len(COLUMNS))}, ?)"  # noqa: S608
 _SELECT = f"SELECT {', '.join(CHAINED)} FROM journal"  # noqa: S608
 
@@ -85,7 +86,7 @@ class Record:
             numbered.append((cursor.lastrowid, *values))
         (boot,) = self._sql.execute("SELECT coalesce(max(value), 0) FROM meta WHERE name = 'boot'").fetchone()
         epoch = max(before.epoch, boot)
-        link = seal(before, epoch, at_us, {0: numbered} if numbered else {}, said)
+        link = seal(before, epoch, at_us, {0: numbered} if numbered else {}, said, unmarked=UNMARKED)
         self._sql.execute("INSERT INTO chain VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(link))
         return link.head
 

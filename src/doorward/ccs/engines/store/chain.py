@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import select
 
 from doorward.ccs.engines import tables as t
-from doorward.ccs.engines.sql import Executor, Row, Statement, inserting, number
+from doorward.ccs.engines.sql import Executor, Row, Statement, exactly, inserting, number
 from doorward.ccs.engines.store.base import DAY_US, Part
 from doorward.ccs.engines.store.rows import RowsOf
 from doorward.ccs.rules.facts import JournalRow
@@ -26,18 +26,22 @@ JOURNAL = RowsOf(JournalRow, t.journal)
 CHAINED = ("seq", "day", *JOURNAL.names)
 """The columns of the journal that a link covers, in the order in which it does."""
 
+UNMARKED = CHAINED.index("steps")
+
 LINK_COLUMNS = tuple(column.name for column in t.chain.columns)
-WRITE_JOURNAL = inserting(t.journal, ("day", "writer", "link", *JOURNAL.names), returning="seq")
+WRITE_JOURNAL = inserting(
+    t.journal, [column.name for column in t.journal.columns if column.name != "seq"], returning="seq"
+)
+"""In the table's order, so that rows go to the driver as they are."""
 WRITE_LINK = inserting(t.chain, LINK_COLUMNS)
 LAST = Statement(
     lambda _: (
         select(t.chain.c.epoch, t.chain.c.seq, t.chain.c.hash)
         .where(t.chain.c.writer == number("writer"))
         .order_by(t.chain.c.seq.desc())
-        .limit(number("one"))
+        .limit(exactly(1))
     ),
     "writer",
-    "one",
 )
 
 _journal_row = JOURNAL.dumper()
@@ -48,7 +52,7 @@ _peers = msgspec.json.Decoder(list[PeerHead])
 
 async def last_of(on: Executor, writer: int) -> Head:
     """The newest link of a writer."""
-    rows = await on.rows(LAST, writer, 1)
+    rows = await on.rows(LAST, writer)
     if not rows:
         return chain.beginning(writer)
     epoch, seq, hashed = rows[0]
@@ -98,8 +102,10 @@ class Chaining(Part):
         before, epoch = await self._on.pen.take(self._on, self._now_us)
         mine = before.writer, before.seq + 1
         dated = [(time_of_us(row.message) // DAY_US, _journal_row(row)) for row in rows]
-        numbers = await self._on.numbered(WRITE_JOURNAL, [(day, *mine, *row) for day, row in dated])
-        link = seal(before, epoch, self._now_us, _by_day(numbers, dated), peers)
+        numbers = await self._on.numbered(
+            WRITE_JOURNAL, [(day, *row[:-1], *mine, row[-1]) for day, row in dated]
+        )
+        link = seal(before, epoch, self._now_us, _by_day(numbers, dated), peers, unmarked=UNMARKED)
         await self._on.many(WRITE_LINK, [link_row(link)])
         self._on.pen.wrote(link.head)
         return link.head

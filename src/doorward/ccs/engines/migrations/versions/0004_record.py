@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("peers", sa.Text(), server_default="", nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("writer", "seq", name="pk_chain"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "checkpoint",
