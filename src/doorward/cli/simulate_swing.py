@@ -21,7 +21,6 @@ CURVES = {
 }
 CITY_MW = 1_000
 """Attacks that move more than this are not drawn beside the others."""
-WORDS_CHARS_MAX = 44
 
 
 def swing(
@@ -55,10 +54,4 @@ def swing(
 def _picture(title: str, cases: list[Case]) -> str:
     """What is left when the city is protected: beside everything at once it would be a flat line."""
     guarded = [each for each in cases if each.protections == "caps and draws" and each.moved_mw < CITY_MW]
-    return chart(title, "MW", 1, [Series(_short(each.attack), each.curve) for each in guarded], unit_s="min")
-
-
-def _short(attack: str) -> str:
-    return (
-        attack if len(attack) <= WORDS_CHARS_MAX else attack[: attack.rindex(" ", 0, WORDS_CHARS_MAX)] + " …"
-    )
+    return chart(title, "MW", 1, [Series(each.attack, each.curve) for each in guarded], unit_s="min")

@@ -7,6 +7,8 @@ import msgspec
 
 WIDTH, HEIGHT = 860, 340
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 56, 44
+LEGEND = 18
+"""Height of a line of the legend, one for each series."""
 COLOURS = ("#2f6fb0", "#c2571a", "#3c8a4e", "#8a4ea3", "#777777")
 POINTS_MAX = 1_500
 TICKS = 5
@@ -21,20 +23,22 @@ class Series(msgspec.Struct, frozen=True):
 
 def chart(title: str, unit: str, step_s: float, series: Sequence[Series], *, unit_s: str = "h") -> str:
     """Return a picture of series that begin at 0; time is shown in ``h`` or ``min``."""
-    most = max((max(one.values, default=0.0) for one in series), default=0.0) or 1.0
     least = min(0.0, min((min(one.values, default=0.0) for one in series), default=0.0))
+    most = max(0.0, max((max(one.values, default=0.0) for one in series), default=0.0))
+    most = most if most > least else 1.0
     length_s = max(len(one.values) for one in series) * step_s
     lines = [*_frame(title, unit, least, most, length_s, unit_s)]
     for at, one in enumerate(series):
         colour = COLOURS[at % len(COLOURS)]
         path = _path(one.values, least, most, length_s / step_s)
         lines.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        x = LEFT + 8 + at * (WIDTH - LEFT - RIGHT) / max(1, len(series))
-        lines.append(f'<rect x="{x:.0f}" y="34" width="10" height="10" fill="{colour}"/>')
-        lines.append(f'<text x="{x + 15:.0f}" y="43">{escape(one.name)}</text>')
+        y = HEIGHT + at * LEGEND
+        lines.append(f'<rect x="{LEFT}" y="{y}" width="10" height="10" fill="{colour}"/>')
+        lines.append(f'<text x="{LEFT + 16}" y="{y + 9}">{escape(one.name)}</text>')
     style = "text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#444}.t{font-size:14px;font-weight:600}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
-    back = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>'
+    height = HEIGHT + LEGEND * len(series) + 4
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
+    back = f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
     title_tag = f"<title>{escape(title)}</title><style>{style}</style>"
     return "\n".join([head, title_tag, back, *lines, "</svg>", ""])
 
@@ -50,7 +54,9 @@ def _frame(title: str, unit: str, least: float, most: float, length_s: float, un
     for tick in range(TICKS + 2):
         x = LEFT + (WIDTH - LEFT - RIGHT) * tick / (TICKS + 1)
         at = length_s / per * tick / (TICKS + 1)
-        lines.append(f'<text x="{x:.0f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{at:g}</text>')
+        lines.append(
+            f'<text x="{x:.0f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{round(at, 1):g}</text>'
+        )
     lines.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{unit_s}</text>')
     lines.append(f'<text x="{LEFT - 6}" y="{TOP - 10}" text-anchor="end">{escape(unit)}</text>')
     return lines

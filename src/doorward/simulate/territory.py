@@ -60,7 +60,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     read_us: int = 500
     """CPU time of the CCS for a round trip."""
     control_us: int = 700
-    workers: tuple[int, ...] = (8, 10, 12, 16, 24)
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
