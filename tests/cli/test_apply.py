@@ -160,7 +160,12 @@ async def test_a_permission_that_leaves_the_file_is_withdrawn_and_told(utility: 
     finally:
         await store.close()
     assert sorted(grant.state for grant in grants) == ["live", "withdrawn"]
-    assert [event.kind for event in events] == ["access.granted", "access.withdrawn", "access.granted"]
+    assert [event.kind for event in events] == [
+        "access.granted",
+        "access.withdrawn",
+        "contract.ended",
+        "access.granted",
+    ]
 
 
 async def test_a_secret_that_changes_is_hashed_anew(
