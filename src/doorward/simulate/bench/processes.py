@@ -69,6 +69,11 @@ class Worker:
         """Whether it runs no more."""
         return self._process.returncode is not None
 
+    def kill(self) -> None:
+        """End it with SIGKILL, as a power cut would."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
     async def stop(self) -> None:
         """End it in good order, or by force after the bound; idempotent."""
         if self.ended:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from doorward.simulate.faults import away, backup, clocks, crash_points, disk, kills, power, workers
+from doorward.simulate.faults import away, backup, clocks, crash_points, disk, kills, power, storm, workers
 from doorward.simulate.faults.report import Report, ToolMissing
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.local_utility import EMBEDDED, ENGINES, PRODUCTION
@@ -31,6 +31,7 @@ FAULTS: dict[str, Fault] = {
     "rolling-restart": Fault(workers.rolling_restart, (PRODUCTION,)),
     "crash-points": Fault(crash_points.crash_points, (EMBEDDED,)),
     "power-cuts": Fault(power.power_cuts, (EMBEDDED,)),
+    "reconnect-storm": Fault(storm.storm, (EMBEDDED,)),
     "gateway-away": Fault(away.away, (EMBEDDED, PRODUCTION)),
     "backup-restored": Fault(backup.restored, (EMBEDDED,)),
     "clocks": Fault(clocks.clocks, (EMBEDDED,)),
