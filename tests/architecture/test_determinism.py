@@ -16,8 +16,12 @@ FORBIDDEN = {
 }
 RANDOM_ALLOWED = {"Random"}
 """Of the module ``random`` only the type that is injected may be named."""
-ENTRIES = ("ccs/app.py", "spg/app.py", "cli/", "client/", "__main__.py")
-"""Where a real clock and real dice are made. The SDK runs in a third party's own process."""
+ENTRIES = (
+    *("ccs/app.py", "spg/app.py", "consent/app.py", "cli/", "client/", "__main__.py"),
+    "simulate/faults/",
+)
+"""Where a real clock and real dice are made. The SDK runs in a third party's own process, and faults are
+played on real processes from outside."""
 
 
 def is_entry(file: Path) -> bool:
