@@ -275,6 +275,19 @@ async def test_a_look_by_the_utility_is_shown_to_the_customer(site: Site) -> Non
     assert "she called about her heating" in seen
 
 
+async def test_whoever_acts_for_a_customer_says_why_and_the_customer_reads_it(site: Site) -> None:
+    rosa, maria = await site.as_("rosa"), await site.as_("maria")
+    await rosa.get(f"{HOME}/services/bright")
+    silent = await rosa.post(f"{HOME}/services/bright/pause", {"hours": "1"})
+    assert silent.status == 400
+    assert (await site.service.post()).status == 202
+    await rosa.get(f"{HOME}/services/bright")
+    said = await rosa.post(f"{HOME}/services/bright/pause", {"hours": "1", "why": "he asked on the phone"})
+    assert "he asked on the phone" in said.text
+    assert (await site.service.post()).reason == "access-paused"
+    assert "Rosa Reyes, a representative, paused BrightGrid" in (await maria.get(f"{HOME}/activity")).text
+
+
 async def test_an_operator_has_no_business_in_a_home(site: Site) -> None:
     for id in ("omar", "dana", "vera", "adam"):
         assert (await (await site.as_(id)).get(HOME)).status == 404

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from doorward.ccs.access_desk import AccessDesk
+from doorward.ccs.agreeing import By, by_person
 from doorward.ccs.doors.portal.rendering import Pages
 from doorward.ccs.doors.portal.security import Cookies, FormProof
 from doorward.ccs.homes import Home, load_home, occupant_of, points_of
@@ -114,6 +115,13 @@ class Visit:
     def path(self, name: str) -> str:
         """Return one part of the path."""
         return str(self.request.path_params[name])
+
+    def by(self) -> By:
+        """Return who asks for a change of access; whoever acts for a customer says why, and it is recorded."""
+        why = self.field("why")[:WHY_CHARS_MAX]
+        if self.who.role.is_staff and not why:
+            self.wrong("why", "Say why, in the customer's words: it is recorded and shown to them.")
+        return by_person(self.who, self.now_us, why)
 
     # ---- the books ----------------------------------------------------------------------------------
 

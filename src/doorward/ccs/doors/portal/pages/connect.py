@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from starlette.responses import Response
 
-from doorward.ccs.agreeing import Done, by_person
+from doorward.ccs.agreeing import Done
 from doorward.ccs.doors.portal.visit import Page, Problem, Visit, problem_of
 from doorward.ccs.doors.portal.words import local
 from doorward.ccs.homes import Home, status_of
@@ -187,7 +187,7 @@ async def allow(visit: Visit) -> Response:
             visit.wrong("agreed", "tick that you agree, or choose “Do not allow”")
     except Refused as refusal:
         return await _check(visit, found, offer, permits, problem_of(refusal))
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     agreeing, version = visit.parts.desk.agreeing, visit.field("version")
     text_hash = visit.field("text_hash")
 

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from doorward.ccs.agreeing import Done, by_person
+from doorward.ccs.agreeing import Done
 from doorward.ccs.cancelling import cancel_requests
 from doorward.ccs.doors.portal.stories import line_of
 from doorward.ccs.doors.portal.visit import Page, Visit
@@ -104,7 +104,7 @@ async def pause_all(visit: Visit) -> Response:
     if hours not in PAUSES:
         visit.wrong("hours", "choose one of the times")
     until_us = visit.now_us + int(hours) * HOUR_US
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     agreeing = visit.parts.desk.agreeing
 
     async def step(books: AllBooks, now_us: int) -> Done:
@@ -124,7 +124,7 @@ async def pause_all(visit: Visit) -> Response:
 async def resume_all(visit: Visit) -> Response:
     """Let all paused services go on."""
     found = await visit.home(visit.path("point"), "letting all services go on")
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     agreeing = visit.parts.desk.agreeing
 
     async def step(books: AllBooks, now_us: int) -> Done:

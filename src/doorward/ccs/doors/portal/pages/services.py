@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from doorward.ccs.agreeing import Done, by_person
+from doorward.ccs.agreeing import Done
 from doorward.ccs.doors.portal.pages.home import HOUR_US, PAUSES
 from doorward.ccs.doors.portal.stories import Line, line_of
 from doorward.ccs.doors.portal.visit import Page, Visit
@@ -126,7 +126,7 @@ async def stop(visit: Visit) -> Response:
     """Stop a service; with the contract, where the customer wants that too."""
     found, party = await visit.home(visit.path("point"), "stopping a service"), visit.path("party")
     _, contract = _theirs(found, party)
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     ends_contract = bool(visit.field("contract")) and contract is not None and contract.is_open
     agreeing = visit.parts.desk.agreeing
 
@@ -145,7 +145,7 @@ async def pause(visit: Visit) -> Response:
     if hours not in PAUSES:
         visit.wrong("hours", "choose one of the times")
     until_us = visit.now_us + int(hours) * HOUR_US
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     agreeing = visit.parts.desk.agreeing
     done = await visit.parts.desk.run(
         lambda books, now_us: agreeing.pause(books, by, party, found.id, until_us, now_us)
@@ -156,7 +156,7 @@ async def pause(visit: Visit) -> Response:
 async def resume(visit: Visit) -> Response:
     """Let a paused service go on."""
     found, party = await visit.home(visit.path("point"), "letting a service go on"), visit.path("party")
-    by = by_person(visit.who, visit.now_us, visit.field("why"))
+    by = visit.by()
     agreeing = visit.parts.desk.agreeing
     done = await visit.parts.desk.run(
         lambda books, now_us: agreeing.resume(books, by, party, found.id, now_us)
