@@ -6,7 +6,7 @@ PY := $(BIN)/python
 # Many tests mostly wait. A file's tests stay together: they share what they started.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: red-team tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
+.PHONY: hostile red-team tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
         docs-check pictures requirements clean
 
 help: ## this list
@@ -58,6 +58,10 @@ faults: setup services ## real processes are killed, frozen, cut off …: ARGS="
 
 tampering: setup ## thousands of changes to a real record, each found by an audit and named
 	@DOORWARD_TAMPERINGS=100 $(BIN)/pytest tests/system/test_audit.py -k tampering
+
+hostile: setup ## what a minute of tests cannot: a thousand slow clients, long fuzzing of the API and decoders
+	@DOORWARD_SLOW_CLIENTS=1000 DOORWARD_FUZZ_S=300 DOORWARD_FUZZ_EXAMPLES=2000 \
+	  $(BIN)/pytest tests/security/test_slow_clients.py tests/security/test_api_fuzz.py tests/security/test_decoders.py
 
 docs: setup ## write docs/reference anew from the code
 	@$(PY) -m tools.reference

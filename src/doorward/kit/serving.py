@@ -17,6 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_WAIT_S_MAX = 10.0
 """How long the first line and the headers of a call may take to arrive."""
+BODY_WAIT_S_MAX = 10.0
+"""How long the rest of a call may take to arrive, also when it has been answered already."""
+UNREAD_WAIT_MS_MAX = 20_000
+"""How long an answer may wait for its reader to take any of it."""
 KEEP_ALIVE_S = 60
 CONNECTIONS_MAX = 20_000
 BACKLOG = 2_048
@@ -25,7 +29,7 @@ CERTIFICATE = "doorward.certificate"
 
 
 class HeadBounded(HttpToolsProtocol):
-    """Hangs up on whoever sends headers without end, in bytes or in time."""
+    """Hangs up on whoever sends a call without end, in bytes of the head or in time, or takes no answer."""
 
     _in_head = True
     _head_bytes = 0
@@ -38,6 +42,9 @@ class HeadBounded(HttpToolsProtocol):
         tls = transport.get_extra_info("ssl_object")
         self._certificate = (tls.getpeercert(binary_form=True) or b"") if tls is not None else b""
         self._timer = self.loop.call_later(HEAD_WAIT_S_MAX, self._hang_up)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_WAIT_MS_MAX)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone."""
@@ -52,7 +59,11 @@ class HeadBounded(HttpToolsProtocol):
                 self._hang_up()
                 return
         super().data_received(data)
-        if self._in_head and self._head_bytes and self._timer is None and not self.transport.is_closing():
+        if self._timer is not None or self.transport.is_closing():
+            return
+        if not self._in_head:
+            self._timer = self.loop.call_later(BODY_WAIT_S_MAX, self._hang_up)
+        elif self._head_bytes:
             self._timer = self.loop.call_later(HEAD_WAIT_S_MAX, self._hang_up)
 
     def on_headers_complete(self) -> None:
@@ -66,6 +77,7 @@ class HeadBounded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What comes next is another head."""
         super().on_message_complete()
+        self._forget_timer()
         self._in_head, self._head_bytes = True, 0
 
     def _forget_timer(self) -> None:
@@ -75,7 +87,7 @@ class HeadBounded(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         self._forget_timer()
-        self.transport.close()
+        self.transport.abort()
 
 
 class _Quiet(uvicorn.Server):

@@ -228,7 +228,7 @@ class OcppAdapter:
             await session.listen()
         except ConnectionClosed:
             pass
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             # What the library can not take apart: the charger speaks nonsense, and is sent away.
             await connection.close(1002, type(error).__name__)
         finally:

@@ -16,7 +16,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_BYTES_MAX = 1024 * 1024
-BODY_WAIT_S_MAX = 15.0
+BODY_WAIT_S_MAX = 8.0
 SCHEMES = (b"bearer", b"dpop")
 JSON: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 
@@ -87,6 +87,13 @@ class Unsupported(Refused):
         super().__init__(Reason.BODY_MALFORMED, detail)
 
 
+class TooSlow(Refused):
+    """A body that does not come (HTTP 408)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.BODY_MALFORMED, detail)
+
+
 def bearer_of(header: bytes) -> str:
     """Return the token of an ``Authorization`` header (Bearer or DPoP); raise ``not-authenticated``."""
     scheme, _, token = header.partition(b" ")
@@ -107,9 +114,7 @@ async def read_body(declared: bytes, receive: Receive, bytes_max: int) -> bytes:
                 return bytes(body)
             return await _rest(bytearray(body), receive, bytes_max)
     except TimeoutError:
-        raise Refused(
-            Reason.BODY_MALFORMED, f"the body did not come within {BODY_WAIT_S_MAX:.0f} s"
-        ) from None
+        raise TooSlow(f"the body did not come within {BODY_WAIT_S_MAX:.0f} s") from None
 
 
 async def _rest(body: bytearray, receive: Receive, bytes_max: int) -> bytes:
@@ -145,6 +150,8 @@ def problem_answer(refusal: Refused, id: str, status: int = 0) -> Answer:
     """Return the problem that a refusal is."""
     if isinstance(refusal, Unsupported):
         status = 415
+    if isinstance(refusal, TooSlow):
+        status = 408
     problem = problem_of(refusal, id, status)
     headers = problem_headers(problem, refusal.reason)
     if refusal.reason is Reason.BODY_TOO_LARGE or problem.status == 408:

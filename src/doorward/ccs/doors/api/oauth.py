@@ -62,6 +62,7 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 _ERRORS: dict[int | str, dict[str, object]] = {
     400: _error("The request is wrong (RFC 6749 §5.2)."),
     401: _error("The client did not prove who it is."),
+    408: {"description": "The form did not come in time.", "content": _PROBLEM},
     413: {"description": "The form is too large.", "content": _PROBLEM},
     429: _error(_BUSY) | {"content": _JSON_ERROR | _PROBLEM},
     503: {"description": "Too much at once; come again.", "content": _PROBLEM},

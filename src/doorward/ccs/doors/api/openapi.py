@@ -99,7 +99,7 @@ def answers(
         int(status): problem for status, problem in problems(tuple(reasons)).items()
     }
     if body:
-        found[415] = found[400]
+        found[408] = found[415] = found[400]
     if name:
         found[200] = {"description": "As asked.", "content": _json(name)}
     return {"responses": found}
@@ -163,6 +163,7 @@ def _post() -> Spec:
             },
             "202": one,
             **problems(ASKED),
+            "408": problems((Reason.BODY_MALFORMED,))["400"],
             "415": problems((Reason.BODY_MALFORMED,))["400"],
         },
     }
