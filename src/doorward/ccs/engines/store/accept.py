@@ -81,11 +81,14 @@ class Accepting(Part):
         return {(request.party, request.key): request for request in requests}
 
     async def lock_limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
-        """Limit logs, row-locked in sorted order. Missing rows are made first, so that there is a row to
-        lock: of two transactions that begin the same key, the second waits for the first."""
+        """Limit logs, row-locked in sorted order. Missing rows are made, so that there is a row to lock: of
+        two transactions that begin the same key, the second waits for the first."""
         ordered = sorted(keys)
-        await self._on.many(MAKE_LIMITS, [(key, b"") for key in ordered])
-        return _logs(await self._on.rows(LOCK_LIMITS, ordered))
+        logs = _logs(await self._on.rows(LOCK_LIMITS, ordered))
+        if new := [key for key in ordered if key not in logs]:
+            await self._on.many(MAKE_LIMITS, [(key, b"") for key in new])
+            logs |= _logs(await self._on.rows(LOCK_LIMITS, new))
+        return logs
 
     async def limits(self, keys: Collection[str]) -> dict[str, LimitLog]:
         """Limit logs as they stand, without a lock."""

@@ -118,10 +118,13 @@ class Fleet(Part):
         await self._on.many(PUT_HOLDS, [_hold_row(hold) for hold in holds])
 
     async def lock_fleet(self, keys: Collection[str]) -> dict[str, FleetLog]:
-        """Logs, row-locked in sorted order; missing rows are made first, so that there is a row to lock."""
+        """Logs, row-locked in sorted order; missing rows are made, so that there is a row to lock."""
         ordered = sorted(keys)
-        await self._on.many(MAKE_LOGS, [(key,) for key in ordered])
-        return {row[0]: _log(row) for row in await self._on.rows(LOCK_LOGS, ordered)}
+        logs = {row[0]: _log(row) for row in await self._on.rows(LOCK_LOGS, ordered)}
+        if new := [key for key in ordered if key not in logs]:
+            await self._on.many(MAKE_LOGS, [(key,) for key in new])
+            logs |= {row[0]: _log(row) for row in await self._on.rows(LOCK_LOGS, new)}
+        return logs
 
     async def write_fleet(self, logs: Collection[FleetLog]) -> None:
         """Replace logs that this transaction holds locked."""
