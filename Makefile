@@ -7,7 +7,7 @@ PY := $(BIN)/python
 SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: hostile red-team tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
-        docs-check pictures requirements clean
+        docs-check bench-docs pictures requirements clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -68,6 +68,9 @@ docs: setup ## write docs/reference anew from the code
 
 docs-check: setup ## whether docs/reference is what the code says
 	@$(PY) -m tools.reference --check
+
+bench-docs: setup services ## measure docs/performance.md anew (ARGS="--only sqlite"; a quiet machine, half an hour)
+	@$(PY) -m tools.performance $(ARGS)
 
 pictures: setup ## draw docs/pictures anew from a running demo
 	@$(PY) -m tools.pictures
