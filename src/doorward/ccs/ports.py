@@ -33,7 +33,7 @@ from doorward.ccs.rules.facts import (
 )
 from doorward.ccs.rules.facts import Link as DatedLink
 from doorward.ccs.rules.fleet import FleetLog, Hold, Quarantined
-from doorward.ccs.rules.homes import AccessChange, HomeNote
+from doorward.ccs.rules.homes import AccessChange, HomeNote, PartyNote
 from doorward.ccs.rules.people import Person, Session
 from doorward.wire.chain import Head, PeerHead
 
@@ -648,6 +648,23 @@ class AgreementBooks(Protocol):
         self, service_point: str, *, since: str = "", before: str = "", limit: int = 50
     ) -> list[HomeNote]:
         """Notes about a service point, newest first."""
+        ...
+
+    async def find_homes(self, words: Sequence[str], *, after: str = "", limit: int = 50) -> list[str]:
+        """Service points that something which begins with each word belongs to (customer, account, address,
+        device, gateway), in the order of their ids, after one. Words are those of ``rules.searching.asked``."""
+        ...
+
+    async def put_party_notes(self, notes: Sequence[PartyNote]) -> None:
+        """Note what people of a third party did with what is theirs."""
+        ...
+
+    async def party_notes(self, party: str, *, before: str = "", limit: int = 50) -> list[PartyNote]:
+        """Notes about a third party, newest first."""
+        ...
+
+    async def pushed(self, party: str, *, before: str = "", limit: int = 50) -> list[Event]:
+        """Events of a third party that are or were to be pushed, newest first, before a cursor."""
         ...
 
     async def requests_to_send(self, gateways: Collection[str], limit: int) -> list[Request]:

@@ -26,6 +26,7 @@ from doorward.ccs.engines.store import (
     fleet,
     people,
     reading,
+    searching,
     time,
     workers,
 )
@@ -40,7 +41,7 @@ GROWING = (
         "limit_log",
         "chain",
         "revoked_token",
-            "grant",
+        "grant",
         "device",
         "gateway",
         "person",
@@ -48,6 +49,8 @@ GROWING = (
         "contract",
         "access_change",
         "home_note",
+        "party_note",
+        "search_word",
         "service_point",
         "fleet_hold",
     ),
@@ -57,13 +60,27 @@ GROWING = (
 SHORT = ("ix_contract_waiting", "ix_gateway_behind", "ix_request_ready", "ix_request_ready_at")
 """Indexes that hold only what waits for something: to read one from end to end is to look at what waits."""
 
-PARTS = (facts, accept, chain, dispatch, back, time, workers, reading, access, fleet, agreements, people)
+PARTS = (
+    facts,
+    accept,
+    chain,
+    dispatch,
+    back,
+    time,
+    workers,
+    reading,
+    access,
+    fleet,
+    agreements,
+    people,
+    searching,
+)
 STATEMENTS = {
     f"{part.__name__.rpartition('.')[2]}.{name}": each
     for part in PARTS
     for name, each in vars(part).items()
     if isinstance(each, Statement | Batch)
-}
+} | {f"searching.FIND {count}": each for count, each in searching.FIND.items()}
 EXPECTED = {
     "facts.PARTIES": "pk_party",
     "facts.REVOKED": "pk_revoked_token",
@@ -90,6 +107,9 @@ EXPECTED = {
     "back.EVENTS_OF": "ix_event_request",
     "back.FEED": "ix_event_feed",
     "back.UPDATE_EVENTS": "uq_event_id",
+    "back.PUSHED": "ix_event_feed",
+    "agreements.PARTY_NOTES": "ix_party_note_party",
+    "searching.DROP_WORDS": "ix_search_word_thing",
     "time.DUE": "ix_request_due",
     "time.TO_WARN": "ix_request_warn",
     "time.UNDELIVERED": "ix_request_unanswered",
@@ -238,7 +258,9 @@ async def _look_at_all(dsn: str) -> list[tuple[str, list[Look]]]:
     try:
         await connection.execute(FILL)
         await connection.execute("SET plan_cache_mode = force_generic_plan")
-        await connection.execute(f"SET enable_seqscan = {SESSION['enable_seqscan']}")  # as in every session of ours
+        await connection.execute(
+            f"SET enable_seqscan = {SESSION['enable_seqscan']}"
+        )  # as in every session of ours
         return [
             (name, looks)
             for name, each in STATEMENTS.items()

@@ -411,6 +411,30 @@ home_note = Table(
 Index("ix_home_note_place", home_note.c.service_point, home_note.c.id)
 
 
+search_word = Table(
+    "search_word",
+    metadata,
+    _id("word"),
+    _id("kind"),
+    _id("thing"),
+    PrimaryKeyConstraint("word", "kind", "thing"),
+)
+"""What homes are found by: a word of a customer, an account, a service point or a device."""
+Index("ix_search_word_thing", search_word.c.kind, search_word.c.thing)
+
+party_note = Table(
+    "party_note",
+    metadata,
+    _key(),
+    _id("party"),
+    _number("at_us"),
+    _text("words"),
+    _id("by", default=""),
+    _text("by_name"),
+)
+Index("ix_party_note_party", party_note.c.party, party_note.c.id)
+
+
 # --- what --------------------------------------------------------------------------------------------
 
 request = Table(

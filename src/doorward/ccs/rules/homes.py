@@ -59,6 +59,17 @@ class HomeNote(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class PartyNote(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody of a third party did with what is theirs: a secret made, an endpoint changed."""
+
+    id: str
+    party: str
+    at_us: int
+    words: str
+    by: str = ""
+    by_name: str = ""
+
+
 def look(id: str, person: Person, service_point: str, at: str, why: str, now_us: int) -> HomeNote:
     """Return the note that somebody of the utility looked at a home."""
     return HomeNote(

@@ -127,6 +127,9 @@ MARKS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "applied": ("check", "ok"),
         "pending": ("clock", "attention"),
         "hidden": ("dash", "quiet"),
+        "Service on": ("check", "ok"),
+        "Service off": ("stop", "attention"),
+        "Off": ("stop", "attention"),
     }
 )
 """Every state is told by icon, word and colour together."""

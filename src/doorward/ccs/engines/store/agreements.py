@@ -23,12 +23,13 @@ from doorward.ccs.engines.store.facts import GRANT
 from doorward.ccs.engines.store.rows import RowsOf
 from doorward.ccs.rules.contracts import Contract, Offer
 from doorward.ccs.rules.facts import Grant, Request
-from doorward.ccs.rules.homes import AccessChange, HomeNote
+from doorward.ccs.rules.homes import AccessChange, HomeNote, PartyNote
 
 OFFER = RowsOf(Offer, t.offer)
 CONTRACT = RowsOf(Contract, t.contract)
 CHANGE = RowsOf(AccessChange, t.access_change)
 NOTE = RowsOf(HomeNote, t.home_note)
+PARTY_NOTE = RowsOf(PartyNote, t.party_note)
 _c = t.request.c
 
 PUT_OFFERS = putting(t.offer, OFFER.names, "party")
@@ -71,6 +72,18 @@ CONTRACTS_SIGNED = Statement(
 PUT_CHANGES = putting(t.access_change, CHANGE.names, "id")
 CHANGES = Statement(lambda f: select(*CHANGE.columns).where(f.any_of(t.access_change.c.id, "ids")), "ids")
 PUT_NOTES = inserting(t.home_note, NOTE.names, SKIP)
+PUT_PARTY_NOTES = inserting(t.party_note, PARTY_NOTE.names, SKIP)
+PARTY_NOTES = Statement(
+    lambda _: (
+        select(*PARTY_NOTE.columns)
+        .where(t.party_note.c.party == words("party"), t.party_note.c.id < words("before"))
+        .order_by(t.party_note.c.id.desc())
+        .limit(number("limit"))
+    ),
+    "party",
+    "before",
+    "limit",
+)
 GRANTS_AT = Statement(
     lambda f: (
         select(*GRANT.columns).where(f.any_of(t.grant.c.service_point, "points")).order_by(t.grant.c.sequence)
@@ -110,7 +123,7 @@ OPEN_REQUESTS = Statement(
 """Whatever still is to be sent to some gateways; what was sent already is their ``open_at``."""
 
 _offer_row, _contract_row = OFFER.dumper(), CONTRACT.dumper()
-_change_row, _note_row = CHANGE.dumper(), NOTE.dumper()
+_change_row, _note_row, _party_note_row = CHANGE.dumper(), NOTE.dumper(), PARTY_NOTE.dumper()
 AFTER_ALL = "~"
 """Greater than any id."""
 
@@ -159,6 +172,15 @@ class Agreements(Part):
     async def put_notes(self, notes: Sequence[HomeNote]) -> None:
         """Note what is no message."""
         await self._on.many(PUT_NOTES, [_note_row(note) for note in notes])
+
+    async def put_party_notes(self, notes: Sequence[PartyNote]) -> None:
+        """Note what people of a third party did with what is theirs."""
+        await self._on.many(PUT_PARTY_NOTES, [_party_note_row(note) for note in notes])
+
+    async def party_notes(self, party: str, *, before: str = "", limit: int = 50) -> list[PartyNote]:
+        """Notes about a third party, newest first, of ids before one."""
+        rows = await self._on.rows(PARTY_NOTES, party, before or AFTER_ALL, limit)
+        return [PARTY_NOTE.load(row) for row in rows]
 
     async def grants_at(self, service_points: Collection[str]) -> list[Grant]:
         """All permissions at some service points, live or not, in the order of their last change."""

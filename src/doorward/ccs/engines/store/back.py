@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, select, tuple_, update
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import (
@@ -84,6 +84,17 @@ def _feed_end(flavour: Flavour) -> Select[Any]:
     )
 
 
+def _pushed(_: Flavour) -> Select[Any]:
+    return (
+        select(*_COLUMNS)
+        .where(_c.party == words("party"), _c.webhook != exactly("none"))
+        .where(tuple_(_c.xact, _c.seq) < tuple_(number("xact"), number("seq")))
+        .order_by(_c.xact.desc(), _c.seq.desc())
+        .limit(number("limit"))
+    )
+
+
+PUSHED = Statement(_pushed, "party", "xact", "seq", "limit")
 EVENTS = Statement(lambda f: select(*_COLUMNS).where(f.any_of(_c.id, "ids")), "ids")
 FEED_END = Statement(_feed_end, "party")
 ENDPOINTS = Statement(
@@ -170,6 +181,11 @@ class WayBack(Part):
         """The cursor after which a party's feed has nothing yet (``""`` when it is empty)."""
         rows = await self._on.rows(FEED_END, party)
         return _text(rows[0]) if rows else ""
+
+    async def pushed(self, party: str, *, before: str = "", limit: int = 50) -> list[Event]:
+        """Events of a party that are or were to be pushed, newest first, before a cursor."""
+        place = _cursor(before) if before else (NUMBER_MAX, NUMBER_MAX)
+        return [_load(row) for row in await self._on.rows(PUSHED, party, *place, limit)]
 
     async def events(self, ids: Collection[str]) -> dict[str, Event]:
         """Events by id."""

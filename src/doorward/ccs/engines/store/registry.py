@@ -22,6 +22,7 @@ from doorward.ccs.engines.store.access import Access
 from doorward.ccs.engines.store.facts import DEVICE, PARTY, TIER, live
 from doorward.ccs.engines.store.reading import CREDENTIAL
 from doorward.ccs.engines.store.rows import RowsOf
+from doorward.ccs.engines.store.searching import Searching
 from doorward.ccs.ports import LinkTaken, Pair
 from doorward.ccs.rules.facts import (
     FAR_US,
@@ -152,7 +153,7 @@ PUT_LINKS = {kind: inserting(table, _COLUMNS, _SAME) for kind, table in t.links.
 END_LINKS = {kind: _end(table) for kind, table in t.links.items()}
 
 
-class Setup(Access):
+class Setup(Access, Searching):
     """:class:`~doorward.ccs.ports.Registry`."""
 
     async def known(self, thing: Thing, *, after: str = "", limit: int = 1000) -> list[str]:
@@ -184,6 +185,7 @@ class Setup(Access):
     async def put_customers(self, customers: Sequence[Customer]) -> None:
         """Insert or replace customers."""
         await self._put(CUSTOMERS, customers)
+        await self.keep_words("customer", {each.id: (each.id, each.name, each.contact) for each in customers})
 
     async def accounts(self, ids: Collection[str]) -> dict[str, Account]:
         """Accounts by id."""
@@ -192,6 +194,7 @@ class Setup(Access):
     async def put_accounts(self, accounts: Sequence[Account]) -> None:
         """Insert or replace accounts."""
         await self._put(ACCOUNTS, accounts)
+        await self.keep_words("account", {each.id: (each.id, each.name) for each in accounts})
 
     async def service_points(self, ids: Collection[str]) -> dict[str, ServicePoint]:
         """Service points by id."""
@@ -200,6 +203,7 @@ class Setup(Access):
     async def put_service_points(self, service_points: Sequence[ServicePoint]) -> None:
         """Insert or replace service points."""
         await self._put(SERVICE_POINTS, service_points)
+        await self.keep_words("service_point", {each.id: (each.id, each.address) for each in service_points})
         await self._outdate({point.id for point in service_points})
 
     async def meters(self, ids: Collection[str]) -> dict[str, Meter]:
@@ -218,6 +222,7 @@ class Setup(Access):
     async def put_equipment(self, devices: Sequence[Device]) -> None:
         """Insert or replace devices; their links are left as they are."""
         await self._put(DEVICES, devices)
+        await self.keep_words("device", {each.id: (each.id, each.serial) for each in devices})
         linked = await self.devices([device.id for device in devices])
         await self._outdate({device.service_point for device in linked.values()})
 

@@ -1,6 +1,15 @@
 """The pages, a group a file. Each file ends in its list of pages; add a new group to :func:`every_page`."""
 
-from doorward.ccs.doors.portal.pages import activity, coming_in, connect, general, home, journey, services
+from doorward.ccs.doors.portal.pages import (
+    activity,
+    cases,
+    coming_in,
+    connect,
+    general,
+    home,
+    journey,
+    services,
+)
 from doorward.ccs.doors.portal.visit import Page
 
 
@@ -14,4 +23,5 @@ def every_page() -> list[Page]:
         *connect.PAGES,
         *activity.PAGES,
         *journey.PAGES,
+        *cases.PAGES,
     ]

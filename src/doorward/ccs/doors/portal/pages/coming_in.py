@@ -25,7 +25,7 @@ ROLE_TITLES: dict[Role, str] = {
     Role.VENDOR: "Gateway vendors",
     Role.AUDITOR: "Auditors",
 }
-STARTS: dict[Role, str] = {Role.CUSTOMER: "/portal/homes"}
+STARTS: dict[Role, str] = {Role.CUSTOMER: "/portal/homes", Role.REPRESENTATIVE: "/portal/cases"}
 """Where each role begins; whoever is not in it begins at the general start page."""
 
 
