@@ -112,12 +112,16 @@ class Proof:
         history = await self._history(pairs)
         for link, entry in changes:
             self._stands(link, entry, history[entry.service_point, entry.party])
-        asked = await self._asked({each.entry.message for each in waiting if each.kind != NOTICE})
+        asked, answered = await self._asked({each.entry.message for each in waiting if each.kind != NOTICE})
         for each in waiting:
             self._report.saw("deliveries")
             operation = Operation.READ if each.kind == NOTICE else asked.get(each.entry.message)
             if operation is Operation.RELEASE and each.kind == ACT:
                 continue  # letting go always passes
+            if each.kind == END:
+                if answered.get(each.entry.message, each.entry.seq) < each.entry.seq:
+                    self._uncovered(each, "the permission was not asked for again")
+                continue
             once = history[each.entry.service_point, each.entry.party]
             await self._prove(each, once, operation)
 
@@ -184,15 +188,19 @@ class Proof:
 
     # ---- what was delivered --------------------------------------------------------------------------
 
-    async def _asked(self, messages: set[str]) -> dict[str, Operation]:
-        """What each of these requests asked for, as the journal recorded it when it was accepted."""
+    async def _asked(self, messages: set[str]) -> tuple[dict[str, Operation], dict[str, int]]:
+        """What each of these requests asked for, as the journal recorded it when it was accepted; and the row
+        with which an answer from the home was first recorded."""
         found: dict[str, Operation] = {}
+        answered: dict[str, int] = {}
         for row in await self._books.journeys(messages) if messages else []:
             entry = read(row)
             received = entry.step(Step.RECEIVED) if entry else None
             if entry and received and received.detail in _OPERATIONS:
                 found.setdefault(entry.message, _OPERATIONS[received.detail])
-        return found
+            if entry and entry.step(Step.ANSWER_RECORDED):
+                answered.setdefault(entry.message, entry.seq)
+        return found, answered
 
     async def _prove(self, what: Delivery, history: Sequence[GrantOnce], operation: Operation | None) -> None:
         if operation is None:
@@ -253,6 +261,8 @@ class Proof:
 ANSWER = "an answer handed over"
 NOTICE = "a notice passed on"
 ACT = "an act at the home"
+END = "a request's end"
+"""Told without permission being asked for again: only where nothing came from the home."""
 
 
 def _delivered(entry: Entry) -> list[tuple[str, int]]:
@@ -262,6 +272,8 @@ def _delivered(entry: Entry) -> list[tuple[str, int]]:
     handed = entry.step(Step.HANDING_OVER)
     if handed is not None and authorised is not None:
         found.append((ANSWER, handed.at_us))
+    elif handed is not None:
+        found.append((END, handed.at_us))
     answered = entry.step(Step.DEVICE_ANSWERED)
     if handed is None and authorised is not None and answered is not None:
         found.append((NOTICE, authorised.at_us))
