@@ -55,6 +55,7 @@ from doorward.kit.clock import Clock, SlewingClock
 from doorward.kit.ids import uuid7
 from doorward.kit.serving import HttpServer, listen
 from doorward.wire.enrolment import LinkAddress
+from doorward.wire.messages import Certificate
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import sign
 
@@ -77,12 +78,19 @@ class GatewayList:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._certificates: dict[str, str] = {}
+        self._certificates: dict[str, tuple[str, str]] = {}
+        """Gateway → the fingerprint of its certificate, and of the one before a renewal."""
         self._generations: dict[str, int] = {}
+        self.switched: Callable[[str, str], None] = lambda _gateway, _fingerprint: None
+        """Called when a gateway comes with a renewed certificate for the first time."""
 
     def accepts(self, gateway: str, fingerprint: str) -> bool:
         """Whether the link may let in this gateway with this certificate."""
-        return bool(fingerprint) and self._certificates.get(gateway) == fingerprint
+        now, before = self._certificates.get(gateway, ("", ""))
+        if fingerprint and fingerprint == now and before:
+            self._certificates[gateway] = (now, "")
+            self.switched(gateway, fingerprint)
+        return bool(fingerprint) and fingerprint in (now, before)
 
     def enrolled(self, gateway: str) -> bool:
         """Whether a gateway may be spoken with."""
@@ -90,7 +98,7 @@ class GatewayList:
 
     def joined(self, gateway: Gateway) -> None:
         """A gateway was just enrolled here."""
-        self._certificates[gateway.id] = gateway.certificate
+        self._certificates[gateway.id] = (gateway.certificate, gateway.certificate_before)
         self._generations[gateway.id] = gateway.key_generation
 
     async def look(self) -> tuple[list[Gateway], list[str]]:
@@ -108,9 +116,11 @@ class GatewayList:
             each
             for each in seen.values()
             if (self._certificates.get(each.id), self._generations.get(each.id))
-            != (each.certificate, each.key_generation)
+            != ((each.certificate, each.certificate_before), each.key_generation)
         ]
-        self._certificates = {id: each.certificate for id, each in seen.items()}
+        self._certificates = {
+            id: (each.certificate, each.certificate_before) for id, each in seen.items()
+        }
         self._generations = {id: each.key_generation for id, each in seen.items()}
         return changed, gone
 
@@ -377,7 +387,7 @@ class CcsApp:
         )
 
     def _enrol_door(self) -> object:
-        enrolment = Enrolment(
+        enrolment = self._enrolment = Enrolment(
             self.store,
             self._sign,
             self.consent,
@@ -386,6 +396,8 @@ class CcsApp:
             self._rng,
             self._joined,
         )
+        self.journey.renew = self._renew
+        self.gateways.switched = lambda gateway, held: self._soon(enrolment.switched(gateway, held))
         return enrol_app(enrolment.enrol, self.authority.pem, lambda: uuid7(self.clock.now_us(), self._rng))
 
     def _link_address(self) -> LinkAddress:
@@ -399,6 +411,16 @@ class CcsApp:
 
     def _sign_record(self, payload: bytes, typ: str) -> str:
         return sign(payload, self.keys.record.key, self.keys.record.kid, typ)
+
+    def _renew(self, gateway: str, csr: str) -> None:
+        """A gateway's certificate gets old; if the answer is lost, it asks again."""
+
+        async def answer() -> None:
+            pem = await self._enrolment.renew(gateway, csr)
+            if pem:
+                self.journey.switchboard.post(gateway, Certificate(pem=pem))
+
+        self._soon(answer())
 
     def _joined(self, gateway: Gateway) -> None:
         """A gateway enrolled here; whoever serves its partition must know it too."""

@@ -158,6 +158,7 @@ class Enrolment:
         self._rng = rng
         self._joined = joined
         self._counter = RefusalCounter(refused_per_minute_max, sources_max)
+        self._renewed: dict[str, int] = {}
 
     async def enrol(self, ask: EnrolAsk, source: str) -> EnrolAnswer:
         """Take a gateway in; ``source`` is the address it comes from.
@@ -176,6 +177,54 @@ class Enrolment:
         except Refused:
             self._counter.refused(source, now_us)
             raise
+
+    async def renew(self, gateway: str, csr: str) -> str:
+        """Return a new certificate (PEM) for an enrolled gateway that asks over its own link.
+
+        The one before stays good until the gateway comes with the new one. ``""`` when it asked less than
+        a minute ago, or is not enrolled. Raises ``body-malformed`` for a request that does not prove its key.
+        """
+        now_us = self._clock.now_us()
+        if now_us - self._renewed.get(gateway, 0) < MINUTE_US:
+            return ""
+        self._renewed.pop(gateway, None)
+        self._renewed[gateway] = now_us
+        if len(self._renewed) > SOURCES_MAX:
+            self._renewed.pop(next(iter(self._renewed)))
+        csr_key(csr)
+        certificate, fingerprint = await self._sign(csr, gateway)
+
+        async def step(books: Books) -> Gateway | None:
+            found = (await books.gateways([gateway], lock=True)).get(gateway)
+            if found is None or found.state != "enrolled":
+                return None
+            before = found.certificate_before or found.certificate
+            held = msgspec.structs.replace(found, certificate=fingerprint, certificate_before=before)
+            await books.put_gateways([held])
+            detail = "its certificate was renewed"
+            await books.write_journal([_row(uuid7(now_us, self._rng), gateway, detail, now_us)])
+            return held
+
+        held = await self._store.write(step)
+        if held is None:
+            return ""
+        self._joined(held)
+        return certificate
+
+    async def switched(self, gateway: str, fingerprint: str) -> None:
+        """The gateway came with its new certificate: the one before is worth nothing from now on."""
+
+        async def step(books: Books) -> Gateway | None:
+            found = (await books.gateways([gateway], lock=True)).get(gateway)
+            if found is None or found.certificate != fingerprint or not found.certificate_before:
+                return None
+            held = msgspec.structs.replace(found, certificate_before="")
+            await books.put_gateways([held])
+            return held
+
+        held = await self._store.write(step)
+        if held is not None:
+            self._joined(held)
 
     async def _enrol(self, ask: EnrolAsk) -> EnrolAnswer:
         if not is_gateway_id(ask.gateway):

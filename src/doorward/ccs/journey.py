@@ -106,6 +106,8 @@ class Journey:
         self._catalogue = catalogue
         self._claim = claim
         self._trust = trust
+        self.renew: Callable[[str, str], None] = lambda _gateway, _csr: None
+        """Called with a gateway's request for a new certificate; must not block."""
         self.waiters = Waiters()
         self.refusals = RefusalMeter(terms.refusals_per_minute_max)
         self.switchboard = Switchboard(link, master_key, lambda: claim().epoch, terms.in_flight_max)
@@ -342,6 +344,8 @@ class Journey:
             await self._hint(taken)
         for gateway in taken.hellos:
             await self._greet_surely(gateway)
+        for gateway, csr in taken.csrs.items():
+            self.renew(gateway, csr)
         room = {gateway for gateway, id in taken.heard if self.switchboard.took(gateway, id)}
         self.dispatch_to(taken.room | room)
         return [None] * len(frames)

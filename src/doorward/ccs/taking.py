@@ -41,6 +41,8 @@ class Taken:
     """Gateway → what it could not take of its desired state, and why."""
     acks: dict[str, list[int]] = field(default_factory=dict)
     hellos: list[str] = field(default_factory=list)
+    csrs: dict[str, str] = field(default_factory=dict)
+    """Gateway → its request for a new certificate."""
     heard: list[tuple[str, str]] = field(default_factory=list)
     room: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
@@ -124,6 +126,8 @@ class Taking:
         for message in messages:
             if isinstance(message, Hello):
                 self.taken.hellos.append(gateway)
+                if message.csr:
+                    self.taken.csrs[gateway] = message.csr
                 continue
             acks.append(message.seq)
             if isinstance(message, Receipt | Result):

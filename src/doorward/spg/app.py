@@ -4,8 +4,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from doorward import __version__
 from doorward.kit.clock import SlewingClock
@@ -14,6 +17,7 @@ from doorward.spg.engines.clock import GatewayClock
 from doorward.spg.engines.hands import AdapterHands
 from doorward.spg.engines.identity import Identity, credentials
 from doorward.spg.engines.outbox import Outbox
+from doorward.spg.engines.papers import Papers
 from doorward.spg.engines.sqlite import SqliteStore
 from doorward.spg.engines.store import STORE_FILE
 from doorward.spg.engines.uplink_mqtt import MqttUplink
@@ -26,13 +30,14 @@ from doorward.spg.rules.facts import Keys, Policy
 from doorward.spg.settings import GatewaySettings
 from doorward.spg.upkeep import Upkeep
 from doorward.wire.codec import encode_up
-from doorward.wire.messages import Up
+from doorward.wire.messages import Hello, Up
 
 log = logging.getLogger(__name__)
 
 SOFTWARE = f"doorward/{__version__}"
 HAN_CALL_S_MAX = 30.0
 STOP_WAIT_S_MAX = 5.0
+RENEW_LOOK_S = 6 * 3600.0
 HELLO_AGAIN_S = 5.0
 HELLO_AGAIN_S_MAX = 60.0
 
@@ -57,6 +62,8 @@ class GatewayApp:
         born_after_us: int = 0,
         han_call_s_max: float = HAN_CALL_S_MAX,
         stop_wait_s_max: float = STOP_WAIT_S_MAX,
+        papers: Papers | None = None,
+        reconnect: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._keys = keys
         self._clock = clock
@@ -79,6 +86,9 @@ class GatewayApp:
         self.journey = Journey(self.desk, SOFTWARE)
         self.upkeep = Upkeep(self.journey)
         self._rng = rng
+        self._papers = papers
+        self._reconnect = reconnect
+        self.journey.papers = self._certified
         self._running: list[asyncio.Task[None]] = []
         self._asking: asyncio.Task[None] | None = None
 
@@ -99,6 +109,8 @@ class GatewayApp:
         loop = asyncio.get_running_loop()
         link = self._uplink.run(self._connected, self.journey.receive, self._lost)
         self._running = [loop.create_task(self.upkeep.run()), loop.create_task(link)]
+        if self._papers is not None:
+            self._running.append(loop.create_task(self._renew_in_time(self._papers)))
 
     async def stop(self) -> None:
         """Let what runs end within a bound, then close the link and the home network; idempotent."""
@@ -130,7 +142,7 @@ class GatewayApp:
         )
 
     async def _connected(self) -> None:
-        await self.outbox.connected(self.journey.hello())
+        await self.outbox.connected(self._hello())
         self._stop_asking()
         self._asking = asyncio.get_running_loop().create_task(self._until_greeted(self.journey.times_heard))
 
@@ -143,9 +155,35 @@ class GatewayApp:
                 return
             pause_s = min(HELLO_AGAIN_S_MAX, pause_s * 2)
             try:
-                await self._uplink.send(self._seal([self.journey.hello()]))
+                await self._uplink.send(self._seal([self._hello()]))
             except ConnectionError:
                 return
+
+    def _hello(self) -> Hello:
+        """Who we are; with a request for a new certificate when ours gets old."""
+        hello = self.journey.hello()
+        if self._papers is None:
+            return hello
+        return msgspec.structs.replace(hello, csr=self._papers.request(self._clock.now_us()))
+
+    def _certified(self, pem: str) -> None:
+        """Keep a new certificate, and come again with it."""
+        if self._papers is None or self._reconnect is None:
+            return
+        try:
+            self._papers.take(pem)
+        except ValueError as error:
+            log.warning("a new certificate is not taken: %s", error)
+            return
+        log.info("the certificate was renewed")
+        self.desk.spawn(self._reconnect())
+
+    async def _renew_in_time(self, papers: Papers) -> None:
+        """Where a connection lasts for months, break it: the next one asks for a new certificate."""
+        while True:
+            await asyncio.sleep(RENEW_LOOK_S * (0.5 + self._rng.random()))
+            if self._reconnect is not None and papers.request(self._clock.now_us()):
+                await self._reconnect()
 
     async def _lost(self) -> None:
         self._stop_asking()
@@ -182,14 +220,17 @@ def enrolled(settings: GatewaySettings, identity: Identity, store: SqliteStore) 
             passwords=settings.ocpp_passwords,
         ),
     }
+    uplink = _uplink(settings.dir, identity, rng)
     return GatewayApp(
         keys=Keys(gateway=identity.gateway, link=identity.mac_key, authority=identity.consent_keys),
         policy=settings.policy(),
         clock=clock,
         rng=rng,
         store=store,
-        uplink=_uplink(settings.dir, identity, rng),
+        uplink=uplink,
         adapters=adapters,
+        papers=Papers(settings.dir, identity),
+        reconnect=uplink.reconnect,
         born_after_us=identity.enrolled_us,
         han_call_s_max=settings.han_call_s_max,
         stop_wait_s_max=settings.stop_wait_s_max,
@@ -202,7 +243,7 @@ def _uptime_s() -> float:
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
-def _uplink(directory: Path, identity: Identity, rng: random.Random) -> Uplink:
+def _uplink(directory: Path, identity: Identity, rng: random.Random) -> WebSocketUplink | MqttUplink:
     proof = credentials(directory, identity)
     if identity.link.kind == "mqtt":
         return MqttUplink(identity.gateway, identity.link.urls, proof, rng)

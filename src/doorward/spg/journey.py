@@ -15,7 +15,7 @@ side, one at a time per device. The steps are in :mod:`~doorward.spg.receiving`,
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from doorward.spg.acting import Acting
@@ -31,6 +31,7 @@ from doorward.spg.speaking import Speaking
 from doorward.wire.chain import HEADS_MAX
 from doorward.wire.codec import decode_down
 from doorward.wire.messages import (
+    Certificate,
     Command,
     Down,
     FrameDown,
@@ -47,7 +48,7 @@ from doorward.wire.vocabulary import Operation
 
 log = logging.getLogger(__name__)
 
-DESIRED_STATE = (Time, Trust, Provision, GrantPush, Lease, Withdraw)
+DESIRED_STATE = (Time, Trust, Provision, GrantPush, Lease, Withdraw, Certificate)
 WITHDRAW_RANK = -2
 """A withdrawal waits for nobody but the call that a device is answering now."""
 
@@ -58,6 +59,8 @@ class Journey:
     def __init__(self, desk: Desk, software: str) -> None:
         self.desk = desk
         self.software = software
+        self.papers: Callable[[str], None] = lambda _pem: None
+        """Called with a new certificate."""
         self.letting_go = LettingGo(desk)
         self.monitoring = Monitoring(desk, self.letting_go)
         self.acting = Acting(desk, self.monitoring, self.letting_go)
@@ -217,6 +220,10 @@ class Journey:
             if entry.request.id in self.desk.opened:
                 self.acting.resume(entry, intents)
         self.desk.poke()
+
+    def certified(self, pem: str) -> None:
+        """There is a new certificate of ours."""
+        self.papers(pem)
 
     def hello(self) -> Hello:
         """Return who the gateway is and what it holds: first on every connection."""

@@ -5,6 +5,7 @@ Every function looks at one message, decides, and fills the page.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from doorward.wire.messages import (
     Ack,
     Applied,
     Cancel,
+    Certificate,
     Command,
     Down,
     GrantPush,
@@ -62,6 +64,10 @@ class Doers(Protocol):
         """The clock may decide again."""
         ...
 
+    def certified(self, pem: str) -> None:
+        """There is a new certificate of ours."""
+        ...
+
 
 @dataclass(slots=True)
 class Seen:
@@ -87,6 +93,8 @@ class Receiving:
             match message:
                 case Time():
                     self._time(message, page)
+                case Certificate():
+                    page.follow.append(partial(self.doers.certified, message.pem))
                 case Trust():
                     self._checked("trust", lambda m=message: self._trust(m, page), page)
                 case Provision():

@@ -136,6 +136,12 @@ class Cancel(Message, frozen=True, tag="cancel", kw_only=True):
     by_party: str = ""
 
 
+class Certificate(Message, frozen=True, tag="certificate", kw_only=True):
+    """A new certificate of the gateway (PEM), for the request that its :class:`Hello` carried."""
+
+    pem: str
+
+
 class Ack(Message, frozen=True, tag="ack", kw_only=True):
     """The CCS has stored these messages of the gateway's outbox (by their ``seq``)."""
 
@@ -155,6 +161,8 @@ class Hello(Message, frozen=True, tag="hello", kw_only=True):
     grants: dict[str, int] = {}
     born_us: int = 0
     """When this gateway's store was created; older signed commands are refused."""
+    csr: str = ""
+    """A certificate request (PEM), when the certificate that the gateway shows gets old."""
     trust_version: int = 0
     """The version of the :class:`Trust` that it holds; 0 while it believes what its enrolment code named."""
 
@@ -232,7 +240,7 @@ class Known(Message, frozen=True, tag="known", kw_only=True):
     unknown: list[str]
 
 
-Down = Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Ack
+Down = Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Certificate | Ack
 Up = Hello | Receipt | Result | Applied | Notice | Attempt | Known
 
 

@@ -43,7 +43,7 @@ URN = "urn:doorward"
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
     """How long certificates are valid, in days. Server and worker certificates renew in their last third."""
 
-    gateway_days: int = GATEWAY_DAYS
+    gateway_days: float = GATEWAY_DAYS
     server_days: int = SERVER_DAYS
 
 

@@ -100,7 +100,8 @@ async def enrol(directory: Path, url: str, code: str, rng: random.Random) -> Ide
     said = _parsed(code)
     if not url.startswith("https://"):
         raise EnrolmentFailed(f"{url}: gateways enrol over https only")
-    ask = EnrolAsk(gateway=said.gateway, code=code.strip(), csr=_request(directory, said.gateway))
+    csr = certificate_request(directory, said.gateway)
+    ask = EnrolAsk(gateway=said.gateway, code=code.strip(), csr=csr)
     backoff = FullJitter(rng, wait_s_max=TRY_WAIT_S_MAX)
     for left in reversed(range(TRIES_MAX)):
         try:
@@ -126,7 +127,7 @@ def _parsed(code: str) -> Code:
         raise EnrolmentFailed(str(error)) from None
 
 
-def _request(directory: Path, gateway: str) -> str:
+def certificate_request(directory: Path, gateway: str) -> str:
     """Return a certificate request under the gateway's own key, which is made if there is none."""
     path = directory / "gateway.key"
     if not path.exists():

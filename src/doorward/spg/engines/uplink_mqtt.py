@@ -101,6 +101,11 @@ class MqttUplink:
         except OverflowError as error:
             raise ConnectionError("the broker takes no more for now") from error
 
+    async def reconnect(self) -> None:
+        """End the connection; the next one shows the certificate that is in our files then."""
+        if self._client is not None:
+            await self._client.disconnect(reason_code=DISCONNECT_WITH_WILL)
+
     def _new_client(self, frames: "asyncio.Queue[bytes]") -> Client:
         self._unacknowledged = Unacknowledged()
         client = Client(

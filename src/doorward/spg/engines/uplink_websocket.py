@@ -84,6 +84,11 @@ class WebSocketUplink:
         except (ConnectionClosed, TimeoutError) as error:
             raise ConnectionError(f"the link broke: {error}") from error
 
+    async def reconnect(self) -> None:
+        """End the connection; the next one shows the certificate that is in our files then."""
+        if self._connection is not None:
+            await self._connection.close()
+
     async def _connect(self) -> ClientConnection:
         try:
             return await connect(
