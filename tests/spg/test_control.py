@@ -337,6 +337,17 @@ async def test_a_read_that_is_cancelled_while_its_answer_comes_has_one_result(
     assert len({result.state for result in home.results(command.id)}) == 1
 
 
+@in_virtual_time
+async def test_letting_go_by_request_passes_a_limit_that_is_used_up(tmp_path: Path) -> None:
+    home = await ready(tmp_path)
+    for watts in range(100, 112):
+        await home.ask(Operation.LIMIT, body={"watts": watts})
+    assert (await home.ask(Operation.LIMIT, body={"watts": 90})).reason is Reason.LIMIT_EXCEEDED
+    for _ in range(3):
+        assert (await home.ask(Operation.RELEASE)).state == "DONE"
+    assert home.adapter.things["pump"].power_w == 1000
+
+
 @pytest.mark.parametrize("after_s", [0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
 @in_virtual_time
 async def test_a_control_that_is_cancelled_at_whatever_moment_does_not_go_on(

@@ -192,6 +192,25 @@ async def test_a_control_in_doubt_does_not_hide_the_one_whose_place_it_took(tmp_
 
 
 @in_virtual_time
+async def test_what_another_command_did_after_the_restart_proves_nothing(tmp_path: Path) -> None:
+    home = await on_the_eve(tmp_path)
+    pump = home.adapter.things["pump"]
+    pump.hangs, pump.lies = asyncio.Event(), True
+    first = home.command(Operation.TURN_OFF)
+    await home.tell(first)
+    await home.settle(1)
+    pump.lies, pump.silent = False, True
+    await home.restart()
+    await home.tell(home.time())
+    await home.settle(1)
+    pump.silent = False
+    second = await home.ask(Operation.TURN_OFF)
+    await home.settle(20)
+    assert second.state == "DONE"
+    assert home.results(first.id)[-1].state == "UNCONFIRMED"
+
+
+@in_virtual_time
 async def test_a_device_that_stays_away_after_a_restart_is_unconfirmed_and_not_guessed(
     tmp_path: Path,
 ) -> None:

@@ -344,6 +344,10 @@ class Hands(Protocol):
         """What may be asked of this device's model."""
         ...
 
+    def was_told(self, device: str) -> bool:
+        """Whether anything was told to the device since the start: what it holds may come of that."""
+        ...
+
     async def read(self, device: ProvisionedDevice) -> Reading:
         """Read a device that the caller holds."""
         ...

@@ -39,7 +39,6 @@ from doorward.wire.reasons import Reason, Refused
 from doorward.wire.signatures import payload_of, verify
 from doorward.wire.steps import Outcome, Step
 from doorward.wire.times import to_rfc3339
-from doorward.wire.vocabulary import THIRD_PARTY_CLASS
 
 UNKNOWN = "UNKNOWN"
 """State of a tombstone left by reconciliation."""
@@ -338,7 +337,7 @@ class Receiving:
             command=command,
         )
         page.requests.append(request)
-        if command.klass >= THIRD_PARTY_CLASS:
+        if checks.is_charged(command):
             page.charges.append(
                 Charge(
                     id=command.id,

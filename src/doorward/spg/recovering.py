@@ -57,6 +57,7 @@ class Recovering:
             id=intent.id,
         )
         holds: bool | None = None
+        told = False
         for _ in range(RECOVER_TRIES_MAX):
             device = self.desk.house.devices.get(intent.device)
             if device is None:
@@ -64,7 +65,8 @@ class Recovering:
             try:
                 async with self.desk.hands.hold([device.id], 0):
                     holds = await self.desk.hands.follows(device, target)
+                    told = self.desk.hands.was_told(device.id)
                 break
             except DeviceFault:
                 await asyncio.sleep(RECOVER_PAUSE_S)
-        return recovery.verdict(intent.held_before, holds)
+        return recovery.verdict(intent.held_before or told, holds)

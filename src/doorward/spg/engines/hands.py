@@ -23,6 +23,7 @@ class AdapterHands:
         self._adapters = adapters
         self._call_s_max = call_s_max
         self._locks: dict[str, UrgentLock] = {}
+        self._told: set[str] = set()
 
     def hold(self, devices: Collection[str], klass: int) -> Held:
         """Hold these devices' locks; taken in sorted order, so that no two holders wait for each other."""
@@ -52,6 +53,10 @@ class AdapterHands:
         except (DeviceFault, ValueError, KeyError):
             return frozenset()
 
+    def was_told(self, device: str) -> bool:
+        """Whether anything was told to the device since the start."""
+        return device in self._told
+
     async def read(self, device: ProvisionedDevice) -> Reading:
         """Read a device that the caller holds."""
         return await self._within(self._adapter(device).read(device))
@@ -62,6 +67,7 @@ class AdapterHands:
 
     async def command(self, device: ProvisionedDevice, command: HanCommand) -> Acted:
         """Carry out a command and read back."""
+        self._told.add(device.id)
         return await self._within(self._adapter(device).command(device, command))
 
     async def follows(self, device: ProvisionedDevice, command: HanCommand) -> bool:

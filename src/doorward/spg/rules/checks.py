@@ -44,6 +44,11 @@ SERVICE_POINT_OPERATIONS = frozenset({Operation.READ, Operation.LIMIT, Operation
 _COUNTED_OUT = frozenset({Operation.READ, Operation.RELEASE})
 
 
+def is_charged(command: Command) -> bool:
+    """Whether the limits count a command: they are third parties' (N01), and letting go passes always."""
+    return command.klass >= THIRD_PARTY_CLASS and command.operation is not Operation.RELEASE
+
+
 def judge(
     command: Command,
     house: House,
@@ -68,7 +73,7 @@ def judge(
     if now_us >= command.act_before_us:
         raise Refused(Reason.DEADLINE_PASSED)
     signed_until_us = _signed_until(command, held.document, house, policy, now_us)
-    if not held.document.utility:  # the limits are third parties' (N01)
+    if is_charged(command):
         require_room(command, held.document, log, policy, now_us)
     act_by_us = command.act_before_us
     if start_us > now_us:
