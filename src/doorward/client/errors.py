@@ -90,6 +90,8 @@ _FAMILIES: dict[str, type[DoorwardError]] = {
             "operation-not-permitted",
             "outside-customer-limits",
             "access-disabled",
+            "access-paused",
+            "contract-missing",
             "access-ended",
             "lease-ended",
             "service-off",
