@@ -350,9 +350,7 @@ class CcsApp:
         return Parts(
             journey=self.journey,
             reading=reading,
-            endpoints=Endpoints(
-                self.store, self.tokens, self.notifier, self._wrong_url, self.clock, self._rng
-            ),
+            endpoints=self._endpoints(),
             desk=desk,
             possession=possession,
             takes_certificates=self.settings.tls_client_ca is not None,
@@ -365,6 +363,9 @@ class CcsApp:
             site=self._portal(),
             shared=self.settings.is_shared,
         )
+
+    def _endpoints(self) -> Endpoints:
+        return Endpoints(self.store, self.tokens, self.notifier, self._wrong_url, self.clock, self._rng)
 
     def _portal(self) -> Portal:
         settings, utility = self.settings, self.settings.utility_name
@@ -380,6 +381,9 @@ class CcsApp:
                 pages=Pages(utility),
                 cookies=Cookies(secure=self._issuer.startswith("https://")),
                 proof=FormProof(key),
+                endpoints=self._endpoints(),
+                hashed=self.secrets.hashed,
+                issuer=self._issuer,
                 utility=utility,
                 zone=settings.timezone,
                 demo=settings.portal_choose,

@@ -3,7 +3,7 @@
 import base64
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
@@ -129,20 +129,35 @@ class Endpoints:
         if not await self._store.write(step):
             raise Refused(Reason.NOT_FOUND)
 
+    async def rotate(self, party: str, id: str, beside: Callable[[AllBooks], Awaitable[None]]) -> str:
+        """Give a third party's endpoint a new secret and return it; the one before signs beside it.
+
+        ``beside`` runs in the same transaction. Raises ``not-found``.
+        """
+        secret = secret_text(self._rng.randbytes(SECRET_BYTES))
+
+        async def step(books: AllBooks) -> None:
+            endpoint = await _of(books, party, id)
+            await books.put_endpoint(replace(endpoint, secrets=[secret, *endpoint.secrets][:SECRETS_KEPT]))
+            await beside(books)
+
+        await self._store.write(step)
+        return secret
+
     async def prove(self, token: str, id: str) -> View:
         """Send the endpoint a challenge; raise ``not-found``, or ``no-proof`` with what went wrong."""
+        return await self.prove_for(await self._store.read(lambda books: self._party(books, token)), id)
 
-        async def read(books: AllBooks) -> Endpoint:
-            return await self._mine(books, token, id)
-
-        asked = await self._store.read(read)
+    async def prove_for(self, party: str, id: str) -> View:
+        """Send a third party's endpoint a challenge, as :meth:`prove` does for a caller."""
+        asked = await self._store.read(lambda books: _of(books, party, id))
         challenge = base64.urlsafe_b64encode(self._rng.randbytes(SECRET_BYTES)).decode().rstrip("=")
         wrong = await self._notifier.prove(asked, challenge, self._clock.now_us())
         if wrong:
             raise Refused(Reason.NO_PROOF, f"the endpoint did not prove itself: {wrong}")
 
         async def step(books: AllBooks) -> View:
-            now = await self._mine(books, token, id)
+            now = await _of(books, party, id)
             if (now.url, now.pin, now.ca) != (asked.url, asked.pin, asked.ca):
                 raise Refused(Reason.TOO_LATE, "the endpoint was changed meanwhile; prove it again")
             proved = replace(now, state="proved")
@@ -150,13 +165,6 @@ class Endpoints:
             return _view(proved)
 
         return await self._store.write(step)
-
-    async def _mine(self, books: AllBooks, token: str, id: str) -> Endpoint:
-        party = await self._party(books, token)
-        for endpoint in (await books.endpoints([party])).get(party, ()):
-            if endpoint.id == id:
-                return endpoint
-        raise Refused(Reason.NOT_FOUND)
 
     async def _party(self, books: AllBooks, token: str) -> str:
         caller = await authenticate_one(books, self._tokens, token, self._clock.now_us())
@@ -180,6 +188,13 @@ class Endpoints:
             if broken:
                 raise Refused(Reason.BODY_MALFORMED, words, field=field)
         return pin
+
+
+async def _of(books: AllBooks, party: str, id: str) -> Endpoint:
+    for endpoint in (await books.endpoints([party])).get(party, ()):
+        if endpoint.id == id:
+            return endpoint
+    raise Refused(Reason.NOT_FOUND)
 
 
 def _is_ca(text: str) -> bool:

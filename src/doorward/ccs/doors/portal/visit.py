@@ -13,6 +13,7 @@ from doorward.ccs.access_desk import AccessDesk
 from doorward.ccs.agreeing import By, by_person
 from doorward.ccs.doors.portal.rendering import Pages
 from doorward.ccs.doors.portal.security import Cookies, FormProof
+from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.homes import Home, load_home, occupant_of, points_of
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import AllBooks
@@ -37,7 +38,7 @@ class Parts:
     """What the portal stands on.
 
     ``demo``: the first page lets anybody on this machine choose who they are. ``zone`` is the time zone of
-    people who have no home.
+    people who have no home, ``hashed`` makes the Argon2 hash of a secret, ``issuer`` is the API's address.
     """
 
     journey: Journey
@@ -46,6 +47,9 @@ class Parts:
     pages: Pages
     cookies: Cookies
     proof: FormProof
+    endpoints: Endpoints
+    hashed: Callable[[str], Awaitable[str]]
+    issuer: str
     utility: str
     zone: str
     demo: bool

@@ -130,6 +130,11 @@ MARKS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "Service on": ("check", "ok"),
         "Service off": ("stop", "attention"),
         "Off": ("stop", "attention"),
+        "Suspended": ("stop", "stop"),
+        "Reached": ("check", "ok"),
+        "Not yet": ("clock", "quiet"),
+        "Proved": ("check", "ok"),
+        "Not proved": ("warning", "attention"),
     }
 )
 """Every state is told by icon, word and colour together."""

@@ -9,6 +9,7 @@ from doorward.ccs.doors.portal.pages import (
     home,
     journey,
     services,
+    workbench,
 )
 from doorward.ccs.doors.portal.visit import Page
 
@@ -24,4 +25,5 @@ def every_page() -> list[Page]:
         *activity.PAGES,
         *journey.PAGES,
         *cases.PAGES,
+        *workbench.PAGES,
     ]

@@ -25,7 +25,11 @@ ROLE_TITLES: dict[Role, str] = {
     Role.VENDOR: "Gateway vendors",
     Role.AUDITOR: "Auditors",
 }
-STARTS: dict[Role, str] = {Role.CUSTOMER: "/portal/homes", Role.REPRESENTATIVE: "/portal/cases"}
+STARTS: dict[Role, str] = {
+    Role.CUSTOMER: "/portal/homes",
+    Role.REPRESENTATIVE: "/portal/cases",
+    Role.DEVELOPER: "/portal/workbench",
+}
 """Where each role begins; whoever is not in it begins at the general start page."""
 
 
