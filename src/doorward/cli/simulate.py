@@ -61,6 +61,8 @@ def simulate(
             report.add([outcome])
             if trace and not as_json:
                 typer.echo("\n".join(trace_lines(outcome)))
+            if bug and outcome.breaches:
+                break
     seconds = time.monotonic() - began_s
     if as_json:
         typer.echo(msgspec.json.encode(report.view(seconds, jobs)))

@@ -109,12 +109,14 @@ def _() -> None:
     _put(access, "authorise_answer", lambda request, place, grant, now_us: None)
 
 
-@_bug("hole-in-the-ordinals", "a refund takes back the newest charges, not its own", 600)
+@_bug("hole-in-the-ordinals", "a refund empties its places in the log and does not close it up", 600)
 def _() -> None:
-    def newest(log: LimitLog, charge_us: int, unused: int) -> None:
-        del log.times_us[len(log.times_us) - unused :]
+    def hole(log: LimitLog, charge_us: int, unused: int) -> None:
+        for _ in range(unused):
+            if charge_us in log.times_us:
+                log.times_us[log.times_us.index(charge_us)] = log.times_us[0]
 
-    _put(limits, "settle", newest)
+    _put(limits, "settle", hole)
 
 
 @_bug("no-refund", "what never went out stays charged", 400)

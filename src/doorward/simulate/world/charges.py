@@ -21,7 +21,7 @@ class Charges:
         """Request → its charge times (twice where it may have crossed twice)."""
         self._whole: dict[str, list[int]] = defaultdict(list)
         self._own: dict[tuple[str, str], list[int]] = defaultdict(list)
-        self._last_us: dict[object, int] = defaultdict(int)
+        self._sent: set[str] = set()
 
     def windows(self, party: str, place: str, sharers: int) -> list[tuple[list[int], int, int]]:
         """Return the (charge times, limit, span) that hold for a third party at a service point."""
@@ -48,7 +48,9 @@ class Charges:
     ) -> list[str]:
         """A request was made or moved; return what is wrong with that."""
         known = self._of[id]
-        if after in ("EXPIRED", "CANCELLED") and not attempt:
+        if attempt:
+            self._sent.add(id)
+        if after in ("EXPIRED", "CANCELLED") and id not in self._sent:
             self._give_back(id, party, place, need)
             return []
         if charge_us and charge_us not in known:

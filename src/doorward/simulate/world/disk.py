@@ -146,6 +146,12 @@ class CcsDisk(CcsSqliteStore):
             " NEW.charge_us, NEW.party, NEW.service_point, NEW.device, NEW.charged); END"
         )
         connection.execute(
+            "CREATE TEMP TRIGGER handed AFTER INSERT ON main.journal"
+            " WHEN instr(NEW.steps, 'handing_over') BEGIN INSERT INTO moved"
+            " VALUES ('handing over', NEW.message, '', '', 0, 0, NEW.at_us, NEW.party, NEW.service_point,"
+            " NEW.device, NULL); END"
+        )
+        connection.execute(
             "CREATE TEMP TRIGGER event_made AFTER INSERT ON main.event BEGIN INSERT INTO moved"
             " VALUES (NEW.kind, NEW.request, '', '', 0, 0, NEW.created_us, NEW.party, NEW.service_point,"
             " NEW.device, NEW.data); END"

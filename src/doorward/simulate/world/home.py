@@ -44,7 +44,7 @@ class Home:
         self.name = name
         self.process = process
         self.uplink = uplink
-        clock = GatewayClock(SlewingClock(wall_s, asyncio.get_running_loop().time))
+        clock = GatewayClock(SlewingClock(wall_s, asyncio.get_running_loop().time, slew_per_s=0.0))
         self.clock = clock
         self.adapter = Adapter(street, clock.now_us)
         self.app = GatewayApp(

@@ -12,11 +12,12 @@ import msgspec
 from doorward.simulate.world import town
 from doorward.simulate.world.charges import Charges
 from doorward.simulate.world.devices import Device, Mood
+from doorward.simulate.world.disk import GatewayDisk
 from doorward.simulate.world.loop import Process
 from doorward.simulate.world.plan import Fault
 from doorward.spg.ports import HanCommand
 from doorward.wire.codec import decode_down, decode_up
-from doorward.wire.messages import Command, Receipt, Result
+from doorward.wire.messages import Ack, Command, Receipt, Result, Up
 from doorward.wire.vocabulary import Operation
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ HARMLESS = frozenset({Fault.ACCESS, Fault.RESIDENTS, Fault.CANCELS, Fault.ENDPOI
 REVOKED_US = 60 * town.US
 """After so long a withdrawal has arrived at a gateway that can be reached (P13)."""
 RANK = {"": 0, "QUARANTINED": 0, "ACCEPTED": 1, "QUEUED": 2, "SENT": 3, "AT_GATEWAY": 4}
+
+_up = msgspec.json.Decoder(Up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ class Ledger:
             elif kind == "request.warning":
                 self.note(process.name, f"warning about {id[-6:]}: {bytes(data).decode()}")
                 self._warned(charge_us, party, place, device, data)
+            elif kind == "handing over":
+                self.note(process.name, f"hands over {id[-6:]}")
+                self._handed_over(id, party, place)
             elif kind == "device.notice":
                 self._charge_notice(charge_us, party, place)
 
@@ -112,8 +118,34 @@ class Ledger:
             self.breach("order", f"{id} moved back from {before} to {after}")
         if after in FINAL and before not in FINAL:
             self.finals[id].append(after)
+        if before in ("SENT", "AT_GATEWAY") and after in ("EXPIRED", "CANCELLED", "REFUSED"):
+            said = [disk.ask("SELECT state FROM inbox WHERE id = ?", id) for disk in self._gateways()]
+            if [(after,)] not in said:
+                self.breach("guessed", f"{id} was sent, and is {after} without the gateway's word")
         if sent:
             self._fenced(process, id)
+
+    def _gateways(self) -> list[GatewayDisk]:
+        return list(self.world.disks.gateways.values())
+
+    def _handed_over(self, id: str, party: str, place: str) -> None:
+        """S1.13: data leaves in a transaction in which the permission is live."""
+        if not self.world.disks.ccs.ask("SELECT 1 FROM request WHERE id = ? AND taken_us <> 0", id):
+            return
+        live = "SELECT 1 FROM \"grant\" WHERE party = ? AND service_point = ? AND state = 'live'"
+        if not self.world.disks.ccs.ask(live, party, place):
+            self.breach("second authorisation", f"the answer to {id} left after the permission had ended")
+
+    def _acknowledged(self, gateway: str, seqs: list[int]) -> None:
+        """What a gateway may forget is in the books."""
+        disk = self.world.disks.gateways[gateway]
+        for seq in seqs:
+            for (body,) in disk.ask("SELECT body FROM outbox WHERE seq = ?", seq):
+                message = _up.decode(body)
+                if isinstance(message, Result) and not self.world.disks.ccs.ask(
+                    "SELECT 1 FROM request WHERE id = ? AND final_us <> 0", message.id
+                ):
+                    self.breach("write before send", f"the result of {message.id} was acknowledged unstored")
 
     def _fenced(self, process: Process, id: str) -> None:
         """Whoever marks a request as sent owns its partition at that moment."""
@@ -171,7 +203,10 @@ class Ledger:
             self.breach("write before send", f"{worker} sent a frame in the midst of a transaction")
         messages = decode_down(frame, gateway, town.link_key(gateway)).messages
         for message in messages:
-            self.note(worker, f"↓ {gateway} {_words(message)}")
+            if self.trace is not None:
+                self.note(worker, f"↓ {gateway} {_words(message)}")
+            if isinstance(message, Ack):
+                self._acknowledged(gateway, message.seqs)
             if isinstance(message, Command):
                 rows = self.world.disks.ccs.ask("SELECT attempt FROM request WHERE id = ?", message.id)
                 if not rows or rows[0][0] < message.attempt:
@@ -184,7 +219,8 @@ class Ledger:
         if disk.is_writing():
             self.breach("write before send", f"{gateway} sent a frame in the midst of a transaction")
         for message in decode_up(frame, gateway, town.link_key(gateway)).messages:
-            self.note(gateway, f"↑ {_words(message)}")
+            if self.trace is not None:
+                self.note(gateway, f"↑ {_words(message)}")
             if isinstance(message, Result):
                 rows = disk.ask("SELECT 1 FROM inbox WHERE id = ? AND state = ?", message.id, message.state)
                 if not rows:

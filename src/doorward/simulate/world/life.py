@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from doorward.simulate.world import town
 from doorward.simulate.world.devices import Mood
+from doorward.simulate.world.loop import Process
 from doorward.simulate.world.plan import Fault
 from doorward.wire.times import to_rfc3339
 from doorward.wire.vocabulary import DeviceClass
@@ -32,7 +33,7 @@ class Life:
         span_s = self.plan.span_s
         start_s = self.rng.random() * span_s
         for number in range(self.plan.asks):
-            close = self.plan.busy and self.rng.random() < 0.8
+            close = self.plan.busy and self.rng.random() < 0.7
             at_s = start_s + self.rng.random() * min(3.0, span_s) if close else self.rng.random() * span_s
             self._asks.append(self._at(min(at_s, span_s), self._ask(number)))
         for fault, happen in (
@@ -42,6 +43,7 @@ class Life:
             (Fault.CCS_DOWN, self._kill_all_workers),
             (Fault.GATEWAY_CRASH, self._kill_gateway),
             (Fault.PAUSE, self._pause),
+            (Fault.PAUSE_WORKERS, self._pause_worker),
             (Fault.CCS_CLOCK, self._step_ccs),
             (Fault.GATEWAY_CLOCK, self._step_gateway),
             (Fault.DEVICES, self._spoil),
@@ -165,13 +167,20 @@ class Life:
     async def _pause(self) -> None:
         processes = [each.process for each in self.world.living_workers()]
         processes += [each.process for each in self.world.homes.values()]
+        await self._pause_one(processes, (0.5, 5.0, 15.0, 60.0))
+
+    async def _pause_worker(self) -> None:
+        """Past its lease, while others take over."""
+        await self._pause_one([each.process for each in self.world.living_workers()], (13.0, 16.0, 25.0))
+
+    async def _pause_one(self, processes: list[Process], lengths_s: tuple[float, ...]) -> None:
         if not processes or self.world.healed:
             return
         process = self.rng.choice(processes)
         self.world.mishaps.counts["pause"] += 1
         process.pause()
         self.world.health_changed()
-        await asyncio.sleep(self.rng.choice((0.5, 5.0, 15.0, 60.0)))
+        await asyncio.sleep(self.rng.choice(lengths_s))
         process.go_on()
         self.world.health_changed()
 

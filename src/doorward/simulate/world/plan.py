@@ -26,11 +26,13 @@ class Fault(StrEnum):
     COMMITS = "commits"
     SLOW_DISK = "slow-disk"
     PAUSE = "pause"
+    PAUSE_WORKERS = "pause-workers"
     CCS_CLOCK = "ccs-clock"
     GATEWAY_CLOCK = "gateway-clock"
     DEVICES = "devices"
     RESIDENTS = "residents"
     ACCESS = "access"
+    LEASES = "leases"
     ENDPOINTS = "endpoints"
     ANSWERS = "answers"
     HINTS = "hints"
@@ -41,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The outline of one world."""
 
     seed: int
+    theme: str
     shuffled: bool
     faults: frozenset[Fault]
     span_s: float
@@ -54,19 +57,48 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return fault in self.faults
 
 
-SPANS_S = (20.0, 60.0, 60.0, 240.0, 240.0, 1200.0, 5400.0)
+class Theme(msgspec.Struct, frozen=True, kw_only=True):
+    """What a world is about: the troubles that it surely has, and how people ask."""
+
+    faults: tuple[Fault, ...] = ()
+    spans_s: tuple[float, ...] = (20.0, 60.0, 240.0, 1200.0)
+    asks: tuple[int, ...] = (2, 4, 6)
+    busy: float = 0.8
+    more: float = 0.1
+    """Share of the other troubles."""
+
+
+F = Fault
+THEMES: dict[str, Theme] = {
+    "anything": Theme(spans_s=(20.0, 60.0, 240.0, 1200.0, 5400.0), asks=(1, 3, 6, 10), busy=0.5, more=0.3),
+    "calm": Theme(more=0.0),
+    "copies": Theme(faults=(F.COPIES, F.DELAY, F.LOSS), spans_s=(20.0, 60.0), asks=(2, 3)),
+    "crashes": Theme(faults=(F.GATEWAY_CRASH, F.LOSS), spans_s=(10.0, 20.0, 60.0), asks=(2, 3)),
+    "workers": Theme(faults=(F.CCS_CRASH, F.HINTS), spans_s=(10.0, 20.0, 60.0), asks=(3, 5)),
+    "takeover": Theme(faults=(F.PAUSE, F.PAUSE_WORKERS), spans_s=(40.0, 80.0), asks=(6, 9)),
+    "limits": Theme(faults=(F.CUTS, F.CANCELS, F.ANSWERS), spans_s=(240.0, 5400.0), asks=(9, 12)),
+    "access": Theme(faults=(F.ACCESS, F.DELAY, F.ENDPOINTS), spans_s=(20.0, 60.0), asks=(4, 6)),
+    "silence": Theme(faults=(F.CUTS, F.CCS_DOWN), spans_s=(20.0, 1200.0), asks=(2, 4)),
+    "clocks": Theme(faults=(F.GATEWAY_CLOCK, F.GATEWAY_CRASH, F.CUTS), spans_s=(60.0, 240.0), asks=(3, 5)),
+    "devices": Theme(faults=(F.DEVICES, F.RESIDENTS, F.GATEWAY_CRASH), spans_s=(20.0, 60.0), asks=(4, 6)),
+    "leases": Theme(faults=(F.LEASES, F.CUTS, F.GATEWAY_CRASH), spans_s=(240.0, 1200.0), asks=(3, 5)),
+}
+"""A world about one thing finds it sooner than one about everything; the subset of the rest is drawn."""
 
 
 def draw(seed: int, rng: random.Random) -> Plan:
     """Draw the outline of a seed's world."""
-    share = rng.choice((0.0, 0.1, 0.25, 0.25, 0.5))
+    name = rng.choice(list(THEMES))
+    theme = THEMES[name]
+    faults = {fault for fault in Fault if rng.random() < theme.more}
     return Plan(
         seed=seed,
+        theme=name,
         shuffled=rng.random() < 0.9,
-        faults=frozenset(fault for fault in Fault if rng.random() < share),
-        span_s=rng.choice(SPANS_S),
-        asks=rng.choice((1, 2, 3, 4, 5, 6, 8, 10)),
-        busy=rng.random() < 0.5,
+        faults=frozenset(faults.union(theme.faults)),
+        span_s=rng.choice(theme.spans_s),
+        asks=rng.choice(theme.asks),
+        busy=rng.random() < theme.busy,
     )
 
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
@@ -13,6 +14,10 @@ from doorward.simulate.world.bugs import BUGS
 from doorward.simulate.world.ledger import Breach
 from doorward.simulate.world.loop import Stuck
 from doorward.simulate.world.world import World
+from doorward.spg import receiving
+from doorward.wire import signatures
+
+Verify = Callable[[str, dict[str, dict[str, str]], str], bytes]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,7 @@ class Player:
             BUGS[bug].plant()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         logging.disable(logging.CRITICAL)
+        setattr(receiving, "verify", remembered(signatures.verify))  # noqa: B010 - it is not receiving's own
         self._disks = town.Disks.made()
 
     def play(self, seed: int, *, trace: bool = False) -> Outcome:
@@ -58,6 +64,19 @@ class Player:
         del world
         gc.enable()
         return outcome
+
+
+def remembered(verify: Verify) -> Verify:
+    """Return the real verification of signatures, asked once about each document: its answer cannot change."""
+    known: dict[tuple[str, str], bytes] = {}
+
+    def verified(document: str, keys: dict[str, dict[str, str]], typ: str) -> bytes:
+        payload = known.get((document, typ))
+        if payload is None:
+            payload = known[document, typ] = verify(document, keys, typ)
+        return payload
+
+    return verified
 
 
 def counts_of(world: World) -> Counter[str]:

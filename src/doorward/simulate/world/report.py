@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any
 
 from doorward.simulate.world.play import Outcome
@@ -19,11 +20,13 @@ class Report:
         self.deaths: Counter[str] = Counter()
         self.failed: list[Outcome] = []
         self.checks: Counter[str] = Counter()
+        self._digest = sha256()
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Take what came of some seeds."""
         for outcome in outcomes:
             self.seeds += 1
+            self._digest.update(outcome.digest.encode())
             self.counts.update(outcome.counts)
             self.deaths.update(outcome.deaths)
             if outcome.breaches:
@@ -55,6 +58,7 @@ class Report:
                 for outcome in self.failed[:FAILURES_KEPT_MAX]
             ],
             "failed_seeds": len(self.failed),
+            "digest": self._digest.hexdigest()[:16],
             "checks": dict(self.checks),
             "counts": dict(sorted(self.counts.items())),
             "deaths": dict(sorted(self.deaths.items())),

@@ -3,7 +3,7 @@ process that can be killed."""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from doorward.ccs.journey import Journey
@@ -24,72 +24,91 @@ ROUSED_S_MAX = 1.0
 RENEWING = "Upkeep._share."
 """The transactions by which workers renew their leases: they are no news."""
 
-NOTHING_HERE = frozenset({"ends_here", "ends_there", "refusals"})
-"""Duties that can have nothing to do: the consent authority is built in, and there is no flood of refusals."""
+NOTHING_HERE = frozenset({"ends_here", "ends_there", "refusals", "waiters"})
+"""Duties that can have nothing to do in these worlds: the consent authority is built in, there is no flood of
+refusals, and nobody holds the line."""
+
+READY = "SELECT min(ready_us) FROM request WHERE ready_us IS NOT NULL AND gateway = "
+BEHIND = "SELECT min(applied_us) FROM gateway WHERE applied_version < desired_version AND id = "
+QUESTIONS = {
+    "deadlines": "SELECT min(due_us) FROM request WHERE final_us = 0",
+    "warnings": "SELECT min(warn_us) FROM request WHERE final_us = 0 AND warn_us <> 0",
+    "webhooks": "SELECT min(next_us) FROM event WHERE webhook = 'pending'",
+    "grant_leases": "SELECT min(lease_until_us) - 43200000000 FROM \"grant\" WHERE state = 'live'",
+    "proofs": "SELECT min(until_us) FROM proof",
+    "undelivered": "SELECT min(final_us) + 259200000000 FROM request WHERE final_us > 0 AND answer = ''",
+    **{f"ready {gateway}": f"{READY}'{gateway}'" for gateway in town.GATEWAYS},
+    **{f"provisioning {gateway}": f"{BEHIND}'{gateway}'" for gateway in town.GATEWAYS},
+}
+"""When each duty can have something to do next, in the CCS's time; no answer: never, as things are."""
+BY_GATEWAY = frozenset({"ready", "provisioning"})
+"""Duties towards gateways that a worker speaks with."""
+ALL = "SELECT " + ", ".join(f"({question})" for question in QUESTIONS.values())
+LOOKED_S = 5.0
+"""How often a duty looks whether its gateway is there again."""
 
 
 class Due:
-    """When the next thing is due, as the database itself says, asked again only after a commit."""
+    """When the next thing is due, as the database itself says: asked anew after every commit."""
 
-    QUESTIONS = {
-        "deadlines": "SELECT min(due_us) FROM request WHERE final_us = 0",
-        "warnings": "SELECT min(warn_us) FROM request WHERE final_us = 0 AND warn_us <> 0",
-        "webhooks": "SELECT min(next_us) FROM event WHERE webhook = 'pending'",
-        "grant_leases": "SELECT min(lease_until_us) - 43200000000 FROM \"grant\" WHERE state = 'live'",
-        "proofs": "SELECT min(until_us) FROM proof",
-        "undelivered": "SELECT min(final_us) + 259200000000 FROM request WHERE final_us > 0 AND answer = ''",
-    }
-    BY_GATEWAY = {
-        "ready": "SELECT gateway, min(ready_us) FROM request WHERE ready_us IS NOT NULL GROUP BY gateway",
-        "provisioning": "SELECT id, 0 FROM gateway WHERE applied_version < desired_version",
-    }
-    """Of the gateways that a worker speaks with."""
-    STIRRED_S = 2.5
-    """So long after something happened the workers renew their leases at their real pace,"""
-    SHAKEN_S = 20.0
-    """and so long after one of them died, stopped or came back."""
+    SHAKEN_S = 13.0
+    """So long after a worker died, stopped or came back all renew their leases at their real pace (longer than a
+    lease lasts); at other times the world does it for them."""
 
     def __init__(self, disk: CcsDisk) -> None:
         self._disk = disk
-        self._known: dict[str, int | None] = {}
-        self._by_gateway: dict[str, dict[str, int]] = {}
+        self._us: dict[str, int | None] = dict.fromkeys(QUESTIONS)
         self._changes = -1
         self._calm_s = 0.0
-        self.changed = asyncio.Event()
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def wrote(self, by: str) -> None:
-        """A transaction was committed: has anything changed?"""
+        """A transaction was committed: has anything changed, and for whom?"""
         changes = self._disk.changes()
-        if changes != self._changes:
-            self._changes = changes
-            self._known.clear()
-            self._by_gateway.clear()
-            if not by.startswith(RENEWING):
-                self.stir(self.STIRRED_S)
+        if changes == self._changes or by.startswith(RENEWING):
+            return
+        self._changes = changes
+        for name, us in zip(QUESTIONS, self._disk.ask(ALL)[0], strict=True):
+            if us != self._us[name]:
+                self._us[name] = us
+                self._wake(name.partition(" ")[0])
 
-    def stir(self, s: float) -> None:
-        """Something happened, after which leases matter for a while."""
-        self._calm_s = max(self._calm_s, asyncio.get_running_loop().time() + s)
-        self.changed.set()
-        self.changed = asyncio.Event()
+    def shake(self) -> None:
+        """A worker died, stopped or came back: leases matter for a while."""
+        self._calm_s = asyncio.get_running_loop().time() + self.SHAKEN_S
+        self._wake("partitions")
 
     @property
-    def stirred(self) -> bool:
-        """Whether something happened lately."""
+    def shaken(self) -> bool:
+        """Whether workers may lose and take leases now."""
         return asyncio.get_running_loop().time() < self._calm_s
 
-    def us(self, what: str) -> int | None:
+    def us(self, name: str) -> int | None:
         """When something is due next (CCS's time), ``None`` for never."""
-        if what not in self._known:
-            self._known[what] = self._disk.ask(self.QUESTIONS[what])[0][0]
-        return self._known[what]
+        return self._us[name]
 
-    def us_of(self, what: str, gateways: Collection[str]) -> int | None:
-        """When something is due next for some of these gateways."""
-        if what not in self._by_gateway:
-            self._by_gateway[what] = dict(self._disk.ask(self.BY_GATEWAY[what]))
-        found = self._by_gateway[what]
-        return min((found[gateway] for gateway in gateways if gateway in found), default=None)
+    def _wake(self, name: str) -> None:
+        for future in self._waiting.pop(name, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def news(self, name: str, wait_s: float | None) -> bool:
+        """Wait until the answer for ``name`` is another one; ``False`` when ``wait_s`` have passed before."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(name, []).append(future)
+        if wait_s is None:
+            await future
+            return True
+        late = loop.call_later(wait_s, future.cancel)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                raise
+            return False
+        late.cancel()
+        return True
 
 
 class PatientUpkeep(Upkeep):
@@ -102,28 +121,32 @@ class PatientUpkeep(Upkeep):
         await super().rest(duty, pace_s)
         name = duty.__name__
         while (wait_s := self._wait_s(name)) != 0.0:
-            changed = self.due.changed
-            try:
-                async with asyncio.timeout(wait_s):
-                    await changed.wait()
-            except TimeoutError:
-                return
+            await self.due.news(name, wait_s)
 
     def _wait_s(self, name: str) -> float | None:
         """How long a duty can have nothing to do (``None``: until something changes)."""
         if name == "partitions":
-            return 0.0 if self.due.stirred else None
-        if name == "waiters":
-            return 0.0 if self.journey.waiters.keys() else None
+            return 0.0 if self.due.shaken else None
         if name in NOTHING_HERE:
             return None
-        if name in Due.BY_GATEWAY:
-            due_us = self.due.us_of(name, self.journey.switchboard.greeted_among(town.GATEWAYS))
-        elif name in Due.QUESTIONS:
-            due_us = self.due.us(name)
-        else:
+        if name in BY_GATEWAY:
+            return self._wait_for_gateways_s(name)
+        if name not in QUESTIONS:
             return 0.0
+        due_us = self.due.us(name)
         return None if due_us is None else max(0.0, (due_us - self.journey.clock.now_us()) / town.US)
+
+    def _wait_for_gateways_s(self, name: str) -> float | None:
+        waits: list[float] = []
+        for gateway in town.GATEWAYS:
+            due_us = self.due.us(f"{name} {gateway}")
+            if due_us is None:
+                continue
+            if not self.journey.switchboard.greeted_among({gateway}):
+                waits.append(LOOKED_S)
+            else:
+                waits.append(max(0.0, (due_us - self.journey.clock.now_us()) / town.US))
+        return min(waits, default=None)
 
 
 class Worker:
@@ -188,12 +211,8 @@ class Worker:
     async def _rouse(self) -> None:
         """Wake pushing when a webhook is due, as its own idle time would."""
         while True:
-            changed = self._due.changed
             due_us = self._due.us("webhooks")
             wait_s = None if due_us is None else max(0.0, (due_us - self.clock.now_us()) / town.US)
-            try:
-                async with asyncio.timeout(wait_s):
-                    await changed.wait()
-            except TimeoutError:
+            if not await self._due.news("webhooks", wait_s):
                 await asyncio.sleep(self._rng.random() * ROUSED_S_MAX)
                 self.journey.pushing.look()

@@ -33,8 +33,7 @@ DRAIN_S_MAX = 26 * 3600.0
 CALM_S = 2.0
 CALM_LOOKS = 2
 LOOK_S = 10.0
-RENEWED_S = 0.2
-"""Over shorter gaps the workers renew their leases by themselves."""
+RENEWED_S = 2.0
 
 
 LEFT_AT_CCS = {
@@ -77,6 +76,7 @@ class World:
         self.homes: dict[str, Home] = {}
         self.outages: list[Outage] = []
         self._ccs_down_until_s = 0.0
+        self._renewed_s = 0.0
         self.healed = False
         self.healed_us = 0
         self._boots: Counter[str] = Counter()
@@ -109,6 +109,8 @@ class World:
     async def _play(self) -> None:
         await self.disks.rewind()
         self.due = Due(self.disks.ccs)
+        if self.plan.has(Fault.LEASES):
+            self._shorten_leases()
         self.loop.on_jump = self._jumped
         self.network.saw_down, self.network.saw_up = self.ledger.saw_down, self.ledger.saw_up
         self.street.witness = self.ledger.acted
@@ -127,6 +129,18 @@ class World:
         await self._heal()
         await self._drain()
         await oracle.judge(self)
+
+    def _shorten_leases(self) -> None:
+        """The permissions' leases end soon, unless they are renewed and the renewal arrives."""
+        for party, place in town.GRANTED:
+            at_us = town.START_US - town.HOUR_US
+            grant = town.grant(party, place, 1, at_us=at_us)
+            span_us = town.HOUR_US + self.rng.choice((5, 60, 300)) * US
+            short = town.leased(grant, at_us, us=span_us)
+            self.disks.ccs.ask(
+                'UPDATE "grant" SET lease_until_us = ?, lease_signed = ? WHERE id = ?',
+                short.lease_until_us, short.lease_signed, short.id,
+            )  # fmt: skip
 
     async def _heal(self) -> None:
         """From now on nothing goes wrong any more."""
@@ -267,7 +281,7 @@ class World:
 
     def health_changed(self) -> None:
         """Note when no worker can do anything."""
-        self.due.stir(Due.SHAKEN_S)
+        self.due.shake()
         well = any(each.serving and not each.process.paused for each in self.living_workers())
         last = self.outages[-1] if self.outages else None
         if well and last is not None and not last.until_us:
@@ -276,8 +290,11 @@ class World:
             self.outages.append(Outage(self.now_us()))
 
     def _jumped(self, from_s: float, to_s: float) -> None:
-        """Nothing happened for a while: who lives has renewed its leases meanwhile, as ever so often."""
-        if to_s - from_s < RENEWED_S or self.due.stirred:
+        """Time goes on: who lives has renewed its leases meanwhile, as it does every two seconds."""
+        if to_s - self._renewed_s < RENEWED_S:
+            return
+        self._renewed_s = to_s
+        if self.due.shaken:
             return
         for worker in self.living_workers():
             if worker.serving and not worker.process.paused:
