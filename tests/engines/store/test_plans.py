@@ -110,6 +110,7 @@ EXPECTED = {
     "back.PUSHED": "ix_event_feed",
     "agreements.PARTY_NOTES": "ix_party_note_party",
     "searching.DROP_WORDS": "ix_search_word_thing",
+    **{f"searching.FIND {count}": "pk_search_word" for count in searching.FIND},
     "time.DUE": "ix_request_due",
     "time.TO_WARN": "ix_request_warn",
     "time.UNDELIVERED": "ix_request_unanswered",
@@ -226,6 +227,10 @@ INSERT INTO contract (id, party, customer, service_point, starts_us, ends_us, st
 INSERT INTO access_change (id, party, service_point, "grant", version, at_us, asked_us, gateway, applied_us)
   SELECT 'a' || n, 'p', 's' || n % 5000, 'g' || n, 1, n, n, 'w' || n % 5000, CASE WHEN n % 100 = 0 THEN 0 ELSE n END
   FROM generate_series(1, 20000) n;
+INSERT INTO search_word (word, kind, thing)
+  SELECT 'w' || n, kind, 'd' || n FROM generate_series(1, 5000) n,
+    unnest(ARRAY['customer', 'account', 'service_point', 'device']) kind;
+INSERT INTO party_note (id, party, at_us) SELECT 'n' || n, 'p' || n % 50, n FROM generate_series(1, 20000) n;
 INSERT INTO home_note (id, service_point, at_us) SELECT 'n' || n, 's' || n % 5000, n FROM generate_series(1, 20000) n;
 ANALYZE;
 """

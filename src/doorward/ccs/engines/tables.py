@@ -417,10 +417,10 @@ search_word = Table(
     _id("word"),
     _id("kind"),
     _id("thing"),
-    PrimaryKeyConstraint("word", "kind", "thing"),
+    PrimaryKeyConstraint("kind", "word", "thing"),
 )
 """What homes are found by: a word of a customer, an account, a service point or a device."""
-Index("ix_search_word_thing", search_word.c.kind, search_word.c.thing)
+Index("ix_search_word_thing", search_word.c.thing, search_word.c.kind)
 
 party_note = Table(
     "party_note",

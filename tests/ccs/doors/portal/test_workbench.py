@@ -27,7 +27,8 @@ async def token_by(site: Site, secret: str, party: str = "bright") -> int:
 
 
 def revocation(page: Reply, number: int = 0) -> str:
-    return re.findall(rf'action="({BENCH}/credentials/[^"]+/revoke)"', page.html)[number]
+    found: list[str] = re.findall(rf'action="({BENCH}/credentials/[^"]+/revoke)"', page.html)
+    return found[number]
 
 
 # ---- start ------------------------------------------------------------------------------------------------

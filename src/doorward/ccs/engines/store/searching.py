@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, union
+from sqlalchemy import ColumnElement, FromClause, Select, delete, intersect, select, union
 
 from doorward.ccs.engines import tables as t
 from doorward.ccs.engines.sql import SKIP, Flavour, Statement, exactly, inserting, number, words
@@ -17,35 +17,34 @@ _held = t.links[LinkKind.CUSTOMER_ACCOUNT]
 _lived = t.links[LinkKind.ACCOUNT_SERVICE_POINT]
 
 
-def _things(at: int, kind: Found) -> Select[Any]:
-    """Things of a kind that have a word which begins with the ``at``-th one."""
-    return select(_w.thing).where(
-        _w.kind == exactly(kind), _w.word >= words(f"from_{at}"), _w.word < words(f"to_{at}")
-    )
-
-
-def _homes(at: int) -> ColumnElement[bool]:
-    """Whether a service point is found by the ``at``-th word."""
-    accounts = union(
-        _things(at, "account"),
-        select(_held.c.b).where(_held.c.a.in_(_things(at, "customer")), live(_held)),
-    )
+def _homes(at: int) -> FromClause:
+    """Service points that are found by the ``at``-th word; from the words on, every join goes by an index."""
     placed, served = t.at_service_point, t.at_gateway
-    homes = union(
-        _things(at, "service_point"),
-        select(_lived.c.b).where(_lived.c.a.in_(accounts), live(_lived)),
-        select(placed.c.b).where(placed.c.a.in_(_things(at, "device")), live(placed)),
+    begins = (_w.word >= words(f"from_{at}")) & (_w.word < words(f"to_{at}"))
+
+    def of(kind: Found) -> ColumnElement[bool]:
+        return begins & (_w.kind == exactly(kind))
+
+    return union(
+        select(_w.thing.label("point")).where(of("service_point")),
+        select(_lived.c.b).join(t.search_word, _w.thing == _lived.c.a).where(of("account"), live(_lived)),
+        select(_lived.c.b)
+        .join(_held, _held.c.b == _lived.c.a)
+        .join(t.search_word, _w.thing == _held.c.a)
+        .where(of("customer"), live(_held), live(_lived)),
+        select(placed.c.b).join(t.search_word, _w.thing == placed.c.a).where(of("device"), live(placed)),
         select(served.c.a).where(served.c.b == words("whole"), live(served)),
-    )
-    return t.service_point.c.id.in_(homes)
+    ).subquery(f"found_{at}")
 
 
 def _find(count: int) -> Statement:
     def build(_: Flavour) -> Select[Any]:
+        by_all = intersect(*(select(_homes(at).c.point) for at in range(count))) if count > 1 else None
+        found = _homes(0) if by_all is None else by_all.subquery("found")
         return (
-            select(t.service_point.c.id)
-            .where(t.service_point.c.id > words("after"), *(_homes(at) for at in range(count)))
-            .order_by(t.service_point.c.id)
+            select(found.c.point)
+            .where(found.c.point > words("after"))
+            .order_by(found.c.point)
             .limit(number("limit"))
         )
 

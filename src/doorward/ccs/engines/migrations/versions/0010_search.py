@@ -27,9 +27,9 @@ def upgrade() -> None:
         sa.Column("word", ID, nullable=False),
         sa.Column("kind", ID, nullable=False),
         sa.Column("thing", ID, nullable=False),
-        sa.PrimaryKeyConstraint("word", "kind", "thing", name="pk_search_word"),
+        sa.PrimaryKeyConstraint("kind", "word", "thing", name="pk_search_word"),
     )
-    op.create_index("ix_search_word_thing", "search_word", ["kind", "thing"], unique=False)
+    op.create_index("ix_search_word_thing", "search_word", ["thing", "kind"], unique=False)
     op.create_table(
         "party_note",
         sa.Column("id", ID, nullable=False),
