@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from doorward.ccs import switchboard
+from doorward.ccs.engines.store.books import SqlBooks
 from doorward.ccs.rules.facts import Endpoint, Party, Request
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
@@ -107,6 +108,47 @@ async def test_a_full_push_of_an_answer_is_authorised_at_that_moment(town: Town)
     await town.push()
     assert not any(b"second" in body for _, _, body in town.endpoints.pushed)
     assert (await town.request(withheld.id)).answer == "WITHHELD"
+
+
+async def test_a_push_is_decided_by_the_commit_that_takes_the_answer_and_claimed_by_nobody(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await town.store.write(
+        lambda books: books.put_endpoint(
+            Endpoint(
+                id="e", party="bright", url="https://x", mode="full", pin="00", state="proved",
+                kinds=["request.result"],
+            )
+        )
+    )  # fmt: skip
+    pusher = asyncio.ensure_future(town.journey.pushing.run(idle_s=3600))
+    request = await town.accepted(READ)
+    claimed: list[int] = []
+    monkeypatch.setattr(SqlBooks, "claim_events", lambda *_: claimed.append(1))
+    await town.gateway.answer(request.id, {"power_w": 5})
+    async with asyncio.timeout(30):
+        while (await town.request(request.id)).answer != "DELIVERED":  # noqa: ASYNC110 - the books tell nobody
+            await asyncio.sleep(0.01)
+    assert len(town.endpoints.pushed) == 1
+    assert claimed == []
+    rows = await town.store.read(lambda books: books.journal(request.id))
+    assert {Step.ANSWER_RECORDED, Step.HANDING_OVER} <= {step.step for step in rows[-2].steps}
+    pusher.cancel()
+
+
+async def test_a_push_that_never_happened_is_claimed_when_its_time_is_up(town: Town) -> None:
+    await town.store.write(
+        lambda books: books.put_endpoint(
+            Endpoint(id="e", party="bright", url="https://x", mode="full", pin="00", state="proved")
+        )
+    )
+    town.journey.pushing._runs = True  # and then the process dies with what it was about to push
+    request = await town.accepted(READ)
+    await town.gateway.answer(request.id, {"power_w": 5})
+    assert await town.push() == 0
+    town.clock.us += town.terms.webhook_claim_us
+    assert await town.push() > 0
+    assert (await town.request(request.id)).answer == "DELIVERED"
 
 
 async def test_a_thin_notice_says_nothing_of_the_home(town: Town) -> None:

@@ -340,7 +340,7 @@ class Journey:
             wait.answer = answer
         self.waiters.tell(taken.ended)
         if taken.events:
-            self.pushing.tell(taken.events)
+            self.pushing.tell(taken.pushes)
             await self._hint(taken)
         for gateway in taken.hellos:
             await self._greet_surely(gateway)
@@ -366,10 +366,10 @@ class Journey:
         if notices:
             await take_notices(books, notices, taken, self.terms, self.rng, now_us)
         await self._hand_over_here(books, taken, now_us)
+        taken.push(await self.pushing.add(books, taken.events, taken.requests, now_us))
         await books.mark_frames(marks, now_us)
         await books.update_requests(list(taken.changed.values()))
         taken.head = await books.write_journal(taken.journal(now_us), taken.peers.values())
-        taken.events = await self.pushing.add(books, taken.events)
         await books.applied(taken.applied, now_us, taken.failed)
         return taken
 

@@ -1,14 +1,16 @@
-"""Webhooks: what is due is claimed and recorded as *handing over*, then pushed, then recorded as sent.
+"""Webhooks: recorded as *handing over*, then pushed, then recorded as sent.
+
+The commit that takes an answer decides about its push, if it can follow at once. What was not pushed then, or
+failed, is due at a time, and claimed by whoever is free.
 
 At least once, retried for up to three days. Before each push the target is authenticated and authorised
 again (S1.12–S1.14); a thin notice carries no customer data, a full push does.
 """
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import structlog
@@ -30,6 +32,8 @@ from doorward.wire.times import to_rfc3339
 log = structlog.get_logger(__name__)
 
 NOTICE_KINDS = ("device.notice",)
+PUSHES_MAX = 8
+"""Batches of webhooks that are under way at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,29 @@ class Facts:
     grants: dict[Pair, Grant]
 
 
+@dataclass(slots=True)
+class Decided:
+    """What becomes of a batch of events: each as it stands now, the pushes that follow, and why."""
+
+    events: list[Event] = field(default_factory=list)
+    posts: list[Post] = field(default_factory=list)
+    changed: dict[str, Request] = field(default_factory=dict)
+    steps: dict[str, list[StepRecord]] = field(default_factory=dict)
+    rows: list[JournalRow] = field(default_factory=list)
+
+    def push(self, post: Post) -> None:
+        """Push it."""
+        self.events.append(post.event)
+        self.posts.append(post)
+
+    def journal(self, requests: Mapping[str, Request], now_us: int) -> list[JournalRow]:
+        """A row for each of the requests that is handed over or withheld."""
+        return [
+            way_back.journal_of(self.changed.get(id, requests[id]), steps, now_us)
+            for id, steps in self.steps.items()
+        ]
+
+
 class Pushing:
     """The pusher of one worker. Wakes by :meth:`look`, and by its own timer for retries."""
 
@@ -65,29 +92,49 @@ class Pushing:
         self._rng = rng
         self._terms = terms
         self._wake = asyncio.Event()
+        self._runs = False
+        self._due = True
+        self._running: set[asyncio.Task[None]] = set()
+        self._ready: list[Post] = []
         self.news = Waiters()
         """Who follows a feed by a stream, by third party."""
 
-    async def add(self, books: Books, events: list[Event]) -> list[Event]:
-        """Append to the feeds; what no endpoint takes now is not claimed later. Return them as they went in."""
+    async def add(
+        self, books: Books, events: Sequence[Event], requests: Mapping[str, Request], now_us: int
+    ) -> Decided:
+        """Append to the feeds; ``requests`` are locked. What no endpoint takes is never due. What one takes is
+        decided about here, where a push can follow this commit at once; otherwise it is due, and claimed."""
+        decided = Decided()
         if not events:
-            return []
-        endpoints = await books.endpoints({event.party for event in events})
-        added = [
-            event if endpoint_for(event, endpoints.get(event.party, [])) else replace(event, webhook="none")
-            for event in events
-        ]
-        await books.add_events(added)
-        return added
+            return decided
+        facts = await self._facts(books, events, now_us, requests)
+        until_us = now_us + self._terms.webhook_claim_us
+        for event in events:
+            if endpoint_for(event, facts.endpoints.get(event.party, [])) is None:
+                decided.events.append(replace(event, webhook="none"))
+            elif self._has_room():
+                self._decide(replace(event, next_us=until_us), facts, decided, now_us)
+            else:
+                decided.events.append(event)
+        await books.add_events(decided.events)
+        return decided
 
-    def tell(self, events: Sequence[Event]) -> None:
-        """These were committed: wake who follows their feeds, and push what is due."""
-        if any(event.webhook == "pending" for event in events):
+    def _has_room(self) -> bool:
+        return self._runs and not self._ready and len(self._running) < PUSHES_MAX
+
+    def tell(self, decided: Decided) -> None:
+        """These were committed: wake who follows their feeds, and push."""
+        self._ready += decided.posts
+        claimed = {post.event.id for post in decided.posts}
+        if any(event.webhook == "pending" and event.id not in claimed for event in decided.events):
+            self._due = True
+        if self._ready or self._due:
             self._wake.set()
-        self.news.tell({event.party for event in events})
+        self.news.tell({event.party for event in decided.events})
 
     def look(self, parties: Iterable[str] | None = None) -> None:
         """Something may be due, and is news to these third parties (``None``: to anybody)."""
+        self._due = True
         self._wake.set()
         if parties is None:
             self.news.wake_all()
@@ -96,19 +143,44 @@ class Pushing:
 
     async def run(self, idle_s: float = 1.0) -> None:
         """Push what is due until cancelled; looks at least every ``idle_s``."""
-        running: set[asyncio.Task[None]] = set()
-        while True:
-            posts = await self._claim_safely()
-            if posts:
-                task = asyncio.get_running_loop().create_task(self._push(posts))
-                running.add(task)
-                task.add_done_callback(running.discard)
-                if len(running) >= 8:
-                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                continue
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), idle_s)
+        self._runs = True
+        try:
+            while True:
+                posts = await self._next()
+                if posts:
+                    await self._begin(posts)
+                elif not (self._due or self._ready):
+                    await self._rest(idle_s)
+        finally:
+            self._runs = False
+
+    async def _next(self) -> list[Post]:
+        """What was decided with its commit, or else what is due."""
+        if self._ready:
+            posts, self._ready = self._ready, []
+            return posts
+        if not self._due:
+            return []
+        self._due = False
+        posts = await self._claim_safely()
+        self._due = self._due or bool(posts)
+        return posts
+
+    async def _begin(self, posts: list[Post]) -> None:
+        """Push beside what runs, as soon as there is room."""
+        task = asyncio.get_running_loop().create_task(self._push(posts))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        if len(self._running) >= PUSHES_MAX:
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _rest(self, idle_s: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(idle_s):
+                await self._wake.wait()
+        except TimeoutError:
+            self._due = True
 
     async def _claim_safely(self) -> list[Post]:
         try:
@@ -126,29 +198,27 @@ class Pushing:
         )
         if not events:
             return []
-        facts = await self._facts(books, events, now_us)
-        posts: list[Post] = []
-        done: list[Event] = []
-        rows: list[JournalRow] = []
-        changed: dict[str, Request] = {}
+        facts = await self._facts(books, events, now_us, {})
+        decided = Decided()
         for event in events:
-            post = self._decide(event, facts, changed, rows, now_us)
-            if isinstance(post, Event):
-                done.append(post)
-            else:
-                posts.append(post)
-        await books.update_events(done)
-        await books.update_requests(list(changed.values()))
-        await books.write_journal(rows)
-        return posts
+            self._decide(event, facts, decided, now_us)
+        await books.update_events([event for event in decided.events if event.webhook != "pending"])
+        await books.update_requests(list(decided.changed.values()))
+        await books.write_journal([*decided.rows, *decided.journal(facts.requests, now_us)])
+        return decided.posts
 
-    async def _facts(self, books: Books, events: list[Event], now_us: int) -> Facts:
+    async def _facts(
+        self, books: Books, events: Sequence[Event], now_us: int, known: Mapping[str, Request]
+    ) -> Facts:
         """Load what decides about the events that have somewhere to go; most third parties poll or wait."""
         endpoints = await books.endpoints({event.party for event in events})
         events = [event for event in events if endpoint_for(event, endpoints.get(event.party, []))]
         if not events:
             return Facts(parties={}, endpoints=endpoints, requests={}, places={}, grants={})
-        requests = await books.requests({event.request for event in events if event.request})
+        named = {event.request for event in events if event.request}
+        requests = {id: known[id] for id in named & known.keys()}
+        if missing := named - known.keys():
+            requests |= await books.requests(missing)
         pairs = {pair_of(request) for request in requests.values()}
         pairs |= {(event.party, event.service_point) for event in events if event.kind in NOTICE_KINDS}
         return Facts(
@@ -159,19 +229,13 @@ class Pushing:
             grants=await books.grants(pairs),
         )
 
-    def _decide(
-        self,
-        event: Event,
-        facts: Facts,
-        changed: dict[str, Request],
-        rows: list[JournalRow],
-        now_us: int,
-    ) -> Post | Event:
+    def _decide(self, event: Event, facts: Facts, decided: Decided, now_us: int) -> None:
         endpoint = endpoint_for(event, facts.endpoints.get(event.party, []))
         if endpoint is None:
-            return replace(event, webhook="none")
+            decided.events.append(replace(event, webhook="none"))
+            return
         full = endpoint.mode == "full" and bool(endpoint.pin)
-        request = changed.get(event.request) or facts.requests.get(event.request)
+        request = decided.changed.get(event.request) or facts.requests.get(event.request)
         try:
             party = way_back.authenticate_target(facts.parties.get(event.party))
             if event.kind in NOTICE_KINDS:
@@ -180,19 +244,22 @@ class Pushing:
                     event.device, facts.places.get(event.service_point), facts.grants.get(pair), now_us
                 )
         except Refused as refusal:
-            rows.append(self._refused(event, refusal, now_us))
-            return replace(event, webhook="withheld")
+            decided.rows.append(self._refused(event, refusal, now_us))
+            decided.events.append(replace(event, webhook="withheld"))
+            return
         if event.kind != "request.result" or request is None or not full:
-            return Post(event, endpoint, self._body(event, None, full, now_us), None)
+            decided.push(Post(event, endpoint, self._body(event, None, full, now_us), None))
+            return
         place, grant = facts.places.get(request.service_point), facts.grants.get(pair_of(request))
         after_it, steps = way_back.hand_over(request, party, place, grant, "webhook", now_us)
         if steps:
-            rows.append(way_back.journal_of(after_it, steps, now_us))
+            decided.steps.setdefault(request.id, []).extend(steps)
         if after_it is not request:
-            changed[request.id] = after_it
+            decided.changed[request.id] = after_it
         if after_it.answer == "WITHHELD" or (steps and steps[-1].step is Step.WITHHELD):
-            return replace(event, webhook="withheld")
-        return Post(event, endpoint, self._body(event, after_it, True, now_us), after_it)
+            decided.events.append(replace(event, webhook="withheld"))
+        else:
+            decided.push(Post(event, endpoint, self._body(event, after_it, True, now_us), after_it))
 
     def _body(self, event: Event, request: Request | None, full: bool, now_us: int) -> bytes:
         """Thin by default: what happened to which request, nothing of the home."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from doorward.ccs import way_back
+from doorward.ccs.pushing import Decided
 from doorward.ccs.refusals import RefusalMeter, attempt_row
 from doorward.ccs.rules.facts import Event, JournalRow, Request, StepRecord
 from doorward.ccs.rules.lifecycle import Event as Move
@@ -48,6 +49,7 @@ class Taken:
     ended: set[str] = field(default_factory=set)
     let_go: set[str] = field(default_factory=set)
     """Controls that did not act, or hold no more: what they held of the caps is free again (X04)."""
+    pushes: Decided = field(default_factory=Decided)
     given: list[tuple[Wait, Request | Exception]] = field(default_factory=list)
     """To whom of those who wait here answers go with this commit."""
 
@@ -55,6 +57,13 @@ class Taken:
         """A request has become this, for these reasons."""
         self.requests[request.id] = self.changed[request.id] = request
         self.steps.setdefault(request.id, []).extend(steps)
+
+    def push(self, decided: Decided) -> None:
+        """What was decided about webhooks of this batch goes with it."""
+        self.pushes = decided
+        self.rows += decided.rows
+        for id, steps in decided.steps.items():
+            self.keep(decided.changed.get(id, self.requests[id]), steps)
 
     def journal(self, now_us: int) -> list[JournalRow]:
         """All rows that this batch writes."""
