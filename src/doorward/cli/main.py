@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "fleet": ("doorward.cli.fleet", "Caps on moved load: what is used of them, and what is over them."),
     "gateways": ("doorward.cli.gateways", "Withdraw gateways; write the list of withdrawn certificates."),
+    "keys": ("doorward.cli.keys", "Change the keys with which the CCS signs."),
     "formats": ("doorward.cli.formats", "List, add and retire message formats."),
     "people": ("doorward.cli.people", "Who can sign in to the portal; one-time links."),
     "demo": ("doorward.cli.demo", "A whole utility on this machine."),

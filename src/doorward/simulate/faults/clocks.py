@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from doorward.simulate.faults.report import Report
-from doorward.simulate.faults.scene import Scene, scene
+from doorward.simulate.faults.scene import PATIENT_S, Scene, scene
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.faults.tools import wall_clock
 from doorward.simulate.local_utility import Under
@@ -27,7 +27,7 @@ AHEAD_S = 3.0
 
 def clocks(stage: Stage, report: Report) -> None:
     """All of them, one after the other, under load."""
-    with scene(stage.rng, stage.engines, homes=1) as running:
+    with scene(stage.rng, stage.engines, homes=1, deadline_s=PATIENT_S) as running:
         gateway = running.gateways[0]
         library = wall_clock(running.utility.directory)
         for words in QUICK_BOOTS if stage.quick else BOOTS_S:

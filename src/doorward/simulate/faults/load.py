@@ -129,8 +129,13 @@ class Prober:
             self.ask()
             time.sleep(PROBE_PAUSE_S)
 
-    def ask(self) -> int:
-        """Ask once; return the status."""
+    def renew(self) -> None:
+        """Sign in anew."""
+        self._token = ""
+        self._sign_in()
+
+    def ask(self, *, keep_token: bool = False) -> int:
+        """Ask once; return the status. A token that is refused is replaced unless it is to be kept."""
         watts = WATTS_MAX - len(self.told)
         told = Told(key=f"probe-{watts}", power=(self._device, watts))
         body = {
@@ -146,7 +151,7 @@ class Prober:
         status, answer = self._call("/v1/requests", json.dumps(body).encode(), headers)
         self.told.append(told)
         self.answers[status] += 1
-        if status == HTTPStatus.UNAUTHORIZED:
+        if status == HTTPStatus.UNAUTHORIZED and not keep_token:
             self._token = ""
         if status in (HTTPStatus.ACCEPTED, HTTPStatus.OK):
             told.id = answer["id"]

@@ -22,10 +22,18 @@ from doorward.wire.vocabulary import DeviceClass
 PARTY = "bright"
 PLENTY = 100_000
 """Transactions an hour: no limit is reached, so that none may be said to be."""
+CAPS_KW = (
+    "fleet_kw_per_minute", "fleet_kw_at_once", "area_kw_per_minute", "area_kw_at_once",
+    "party_kw_per_minute", "party_kw_at_once", "opposing_kw", "campaign_kw_per_minute",
+)  # fmt: skip
+"""Nor is so much load moved that anything would be held or spread: what is late is late by the fault."""
 WAIT_S_MAX = 60.0
 LOOK_S = 0.2
 DEADLINE_S = 20.0
-PAUSE_S = 0.15
+PATIENT_S = 60.0
+"""A deadline so long that a busy machine is no excuse: whatever ends otherwise than done was held up by a fault."""
+PAUSE_S = 0.6
+"""Between two requests to one device: a home's device is not asked more often than it can answer."""
 LATE_S_MAX = 20.0
 """How long after its deadline a request may end: a CCS that was down at the time has to be there again."""
 
@@ -67,12 +75,12 @@ class Scene:
 
     # ---- load ---------------------------------------------------------------------------------------
 
-    def prepare(self, *, pause_s: float = PAUSE_S, deadline_s: float = DEADLINE_S) -> None:
+    def prepare(self, *, deadline_s: float) -> None:
         """A third party's trader for every device; return when every gateway has answered once."""
         client = self._open.enter_context(self.client())
         devices = [device.id for home in self.utility.plan.homes for device in home.equipment]
         self.traders = [
-            Trader(client, device, random.Random(self.rng.random()), pause_s, deadline_s)
+            Trader(client, device, random.Random(self.rng.random()), PAUSE_S, deadline_s)
             for device in devices
         ]
         for device in devices:
@@ -139,7 +147,7 @@ class Scene:
 
         Who asked again and again while nobody was there may find that the deadline has passed meanwhile.
         """
-        self.until(self._all_ended, "every request ends", DEADLINE_S + WAIT_S_MAX)
+        self.until(self._all_ended, "every request ends", PATIENT_S + WAIT_S_MAX)
         self.until(self._all_told, "every gateway is acknowledged")
         told = [each for trader in self.traders for each in trader.told]
         told += [each for prober in self.probers for each in prober.told]
@@ -239,14 +247,18 @@ def scene(
     workers: int = 1,
     settings: dict[str, Any] | None = None,
     prepare: Callable[[LocalUtility], None] | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> Iterator[Scene]:
-    """Run a utility of ``homes`` until the block ends. ``prepare`` may change it before it starts."""
+    """Run a utility of ``homes`` until the block ends. ``prepare`` may change it before it starts.
+
+    ``deadline_s`` is that of the load's requests.
+    """
     with ExitStack() as stack:
         place = stack.enter_context(workplace(None))
         utility = LocalUtility(
             place,
             plan_of(homes),
-            {"per_hour": PLENTY, "per_day": PLENTY, **(settings or {})},
+            {"per_hour": PLENTY, "per_day": PLENTY, **dict.fromkeys(CAPS_KW, PLENTY), **(settings or {})},
             engines=engines,
             workers=workers,
         )
@@ -255,6 +267,6 @@ def scene(
             prepare(utility)
         utility.start()
         running = Scene(utility, rng, stack)
+        running.prepare(deadline_s=deadline_s)
         stack.callback(running.end)
-        running.prepare()
         yield running

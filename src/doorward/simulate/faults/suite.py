@@ -5,7 +5,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from doorward.simulate.faults import away, backup, clocks, crash_points, disk, kills, power, storm, workers
+from doorward.simulate.faults import (
+    away,
+    backup,
+    clocks,
+    crash_points,
+    disk,
+    kills,
+    power,
+    rotation,
+    storm,
+    workers,
+)
 from doorward.simulate.faults.report import Report, ToolMissing
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.local_utility import EMBEDDED, ENGINES, PRODUCTION
@@ -37,6 +48,7 @@ FAULTS: dict[str, Fault] = {
     "clocks": Fault(clocks.clocks, (EMBEDDED,)),
     "disk-full": Fault(disk.full, (EMBEDDED,)),
     "disk-broken": Fault(disk.broken, (EMBEDDED,)),
+    "key-rotation": Fault(rotation.key_rotation, (PRODUCTION,)),
     "frozen-worker": Fault(workers.frozen, (PRODUCTION,)),
 }
 """In the order in which they are played."""

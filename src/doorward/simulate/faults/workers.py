@@ -6,7 +6,7 @@ import time
 
 from doorward.ccs.upkeep import BEAT_US
 from doorward.simulate.faults.report import Report
-from doorward.simulate.faults.scene import Scene, scene
+from doorward.simulate.faults.scene import PATIENT_S, Scene, scene
 from doorward.simulate.faults.spy import Spy, let_in
 from doorward.simulate.faults.stage import Stage
 from doorward.simulate.local_utility import PRODUCTION
@@ -23,7 +23,7 @@ def rolling_restart(stage: Stage, report: Report) -> None:
 
     By SIGHUP to the master, and by SIGTERM to a worker, which the master starts again.
     """
-    with scene(stage.rng, PRODUCTION, workers=WORKERS, homes=HOMES) as running:
+    with scene(stage.rng, PRODUCTION, workers=WORKERS, homes=HOMES, deadline_s=PATIENT_S) as running:
         running.begin()
         slowest_s = 0.0
         for number in range(stage.times(full=10, quick=1)):
@@ -33,7 +33,7 @@ def rolling_restart(stage: Stage, report: Report) -> None:
                 _stop_one(running)
                 report.did["worker told to stop"] += 1
             else:
-                _replace_all(running)
+                replace_all(running)
                 report.did["all workers replaced"] += 1
             slowest_s = max(slowest_s, time.monotonic() - began_s)
         running.wait(1.0, 2.0)
@@ -47,7 +47,8 @@ def rolling_restart(stage: Stage, report: Report) -> None:
     report.require(not others, f"in a planned restart every request is carried out, but {others}")
 
 
-def _replace_all(running: Scene) -> None:
+def replace_all(running: Scene) -> None:
+    """Tell the master to replace its workers one by one, and return when it has."""
     before = set(running.workers())
     os.kill(running.utility.processes["ccs"].child.pid, signal.SIGHUP)
     running.until(
@@ -89,7 +90,7 @@ def frozen(stage: Stage, report: Report) -> None:
             spy.stop()
         stale = spy.stale()
         report.figures["commands seen at the broker"] = spy.commands()
-        report.require(spy.commands() >= report.verdict.accepted, "the spy sees every command")
+        report.require(spy.commands() >= report.verdict.states["DONE"], "the spy sees every command")
         report.require(not stale, f"{len(stale)} commands were sent after another owned the partition")
 
 
