@@ -14,7 +14,7 @@ import pytest
 
 from tests.security.world import World, running
 
-SECONDS = int(os.environ.get("DOORWARD_FUZZ_S", "12"))
+SECONDS = int(os.environ.get("DOORWARD_FUZZ_S", "6"))
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "response_headers_conformance"

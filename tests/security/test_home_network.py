@@ -109,7 +109,7 @@ def frames(dice: random.Random, version: str) -> list[str]:
     odd: list[Any] = [None, True, -1, 1e308, 10**30, "", "x" * 3000, [], {}, [[]], {"a": {"b": []}}, "\x00"]
     odd.append("\ud800")
     made = []
-    for _ in range(20):
+    for _ in range(8):
         fields = {
             dice.choice(["chargePointModel", "connectorId", "meterValue", "timestamp", "status", "idTag", "evse",
                          "eventType", "seqNo", "transactionInfo", "errorCode", "x"]): dice.choice(odd)
@@ -119,7 +119,7 @@ def frames(dice: random.Random, version: str) -> list[str]:
         made.append(json.dumps([kind, dice.choice(odd), dice.choice(actions), fields]))
         made.append(json.dumps(dice.choice(odd)))
     small = [raw.decode("utf-8", "replace") for raw in BOMBS.values() if len(raw) < 60_000]
-    return [*made, *small, *(f'[2,"1","MeterValues",{text}]' for text in small)]
+    return [*made, *(f'[2,"1","MeterValues",{text}]' for text in small)]
 
 
 async def _boots(url: str, version: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import trustme
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -29,10 +30,20 @@ READ = b'{"device": "TH-bright", "operation": "read"}'
 Key = ECKey | OKPKey
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with running(tmp_path) as built:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with running(tmp_path_factory.mktemp("possession")) as built:
         yield built
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world(one_world: World) -> World:
+    """One CCS for all tests, in which nobody has to bind anything yet."""
+    await binds(one_world, "")
+    return one_world
 
 
 async def binds(world: World, how: Any, tenant: str = "bright") -> None:
@@ -242,10 +253,11 @@ async def test_a_token_without_a_key_is_not_shown_as_if_it_had_one(world: World)
 
 async def test_used_proofs_are_forgotten_when_nobody_could_use_them_any_more(world: World) -> None:
     client = foreign(world)
+    before = len(world.books()["proof"])
     await client.sign_in()
     for _ in range(10):
         await client.call("GET", "/v1/devices")
-    assert len(world.books()["proof"]) == 11
+    assert len(world.books()["proof"]) == before + 11
     in_three_minutes_us = world.app.clock.now_us() + 180_000_000
     await world.app.store.write(lambda books: books.prune_proofs(in_three_minutes_us))
     assert world.books()["proof"] == []
@@ -291,7 +303,7 @@ class Certificates:
         return context
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def tls_world(tmp_path: Path) -> AsyncIterator[tuple[World, Certificates]]:
     made = Certificates(tmp_path / "certificates")
     more = {"tls_certificate": made.chain, "tls_key": made.key, "tls_client_ca": made.client_ca}

@@ -44,7 +44,17 @@ US = 1_000_000
 HOUR_US = 3600 * US
 TENANTS = ("bright", "sun", "grey")
 """``bright`` asks, ``sun`` is the stranger, ``grey`` is suspended."""
-SETTLES_BY_ITSELF = {"journal", "chain", "checkpoint", "tombstone", "worker", "lease", "counter", "gateway"}
+SETTLES_BY_ITSELF = {
+    "journal",
+    "home_note",
+    "chain",
+    "checkpoint",
+    "tombstone",
+    "worker",
+    "lease",
+    "counter",
+    "gateway",
+}
 """Tables that upkeep, and the record of attempts, write to at any time."""
 
 
