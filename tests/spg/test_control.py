@@ -56,7 +56,9 @@ async def test_a_control_ends_by_itself_after_four_hours_when_nobody_says(tmp_pa
 
 
 @in_virtual_time
-async def test_a_control_ends_at_random_after_its_until_within_no_more_than_its_length(tmp_path: Path) -> None:
+async def test_a_control_ends_at_random_after_its_until_within_no_more_than_its_length(
+    tmp_path: Path,
+) -> None:
     home = await ready(tmp_path)
     until_us = home.wall.now_us() + 100 * US
     await home.ask(Operation.TURN_OFF, until_us=until_us)

@@ -49,7 +49,9 @@ def utility(
     """A running utility on each pair of engines; two workers on the production pair."""
     workers = 2 if request.param == PRODUCTION else 1
     place: Path = tmp_path_factory.mktemp("-".join(request.param))
-    running = LocalUtility(place, PLAN, {"warn_after_s": 2, "checkpoint_s": 1.0}, engines=request.param, workers=workers)
+    running = LocalUtility(
+        place, PLAN, {"warn_after_s": 2, "checkpoint_s": 1.0}, engines=request.param, workers=workers
+    )
     try:
         running.start()
         yield running

@@ -118,9 +118,7 @@ class GatewayList:
             if (self._certificates.get(each.id), self._generations.get(each.id))
             != ((each.certificate, each.certificate_before), each.key_generation)
         ]
-        self._certificates = {
-            id: (each.certificate, each.certificate_before) for id, each in seen.items()
-        }
+        self._certificates = {id: (each.certificate, each.certificate_before) for id, each in seen.items()}
         self._generations = {id: each.key_generation for id, each in seen.items()}
         return changed, gone
 

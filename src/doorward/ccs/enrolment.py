@@ -110,7 +110,10 @@ async def revoke(books: AllBooks, ids: Collection[str], now_us: int, rng: random
         ]
     )
     await books.write_journal(
-        [_row(uuid7(now_us, rng), each.id, "revoked by the utility", now_us, Step.WITHDRAWN) for each in ended]
+        [
+            _row(uuid7(now_us, rng), each.id, "revoked by the utility", now_us, Step.WITHDRAWN)
+            for each in ended
+        ]
     )
     await books.turn_gateways()
     return sorted(each.id for each in ended)
@@ -295,9 +298,7 @@ def _row_of(message: str, gateway: str, verdict: Verdict, now_us: int) -> Journa
     if verdict.is_yes:
         return _row(message, gateway, verdict.value, now_us)
     row = _row(message, gateway, verdict.value, now_us)
-    refused = msgspec.structs.replace(
-        row.steps[0], outcome=Outcome.REFUSED, reason=Reason.NOT_AUTHENTICATED
-    )
+    refused = msgspec.structs.replace(row.steps[0], outcome=Outcome.REFUSED, reason=Reason.NOT_AUTHENTICATED)
     return msgspec.structs.replace(row, steps=[refused])
 
 

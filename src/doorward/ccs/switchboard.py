@@ -199,7 +199,8 @@ class Switchboard:
             self._flush.cancel()
             self._flush = None
         epoch = self._epoch()
-        if not epoch:  # nothing may be sent yet: a gateway that came while we begin would take it for a replay
+        if not epoch:
+            # Nothing may be sent yet: a gateway that came while we begin would take it for a replay.
             self._flush = asyncio.get_running_loop().call_later(NO_EPOCH_WAIT_S, self._send_all)
             return
         dirty, self._dirty = self._dirty, set()

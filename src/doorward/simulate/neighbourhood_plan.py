@@ -138,7 +138,9 @@ def _home(home: Home, modbus_port: int) -> list[str]:
     for id, name in customers.items():
         lines += _table("customer", id=id, name=name)
         login = name.split()[0].lower()
-        lines += _table("person", id=id.lower(), role="customer", name=name, of=id, login=f"{login}.{id.lower()}")
+        lines += _table(
+            "person", id=id.lower(), role="customer", name=name, of=id, login=f"{login}.{id.lower()}"
+        )
     lines += _table("account", id=f"A-{home.service_point}", customers=list(customers))
     lines += _table("gateway", id=home.gateway, code_file=f"codes/{home.gateway}")
     lines += _table("service_point", id=home.service_point, account=f"A-{home.service_point}",

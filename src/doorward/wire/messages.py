@@ -240,7 +240,9 @@ class Known(Message, frozen=True, tag="known", kw_only=True):
     unknown: list[str]
 
 
-Down = Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Certificate | Ack
+Down = (
+    Time | Provision | Trust | GrantPush | Lease | Withdraw | Reconcile | Command | Cancel | Certificate | Ack
+)
 Up = Hello | Receipt | Result | Applied | Notice | Attempt | Known
 
 

@@ -220,9 +220,11 @@ INSERT INTO journal (day, message, at_us, party, service_point, gateway, device)
   SELECT 1, 'r' || n, n, 'p', 's', 'w', 'd' FROM generate_series(1, 20000) n;
 INSERT INTO person (id, login, "of", fahrenheit) SELECT 'h' || n, 'l' || n, 'c' || n, false
   FROM generate_series(1, 5000) n;
-INSERT INTO session (id, person, created_us, until_us) SELECT 'i' || n, 'h' || n, n, n FROM generate_series(1, 5000) n;
+INSERT INTO session (id, person, created_us, until_us)
+  SELECT 'i' || n, 'h' || n, n, n FROM generate_series(1, 5000) n;
 INSERT INTO contract (id, party, customer, service_point, starts_us, ends_us, state, signed_us)
-  SELECT 'k' || n, 'p' || (1 + n % 50), 'c', 's' || n, 0, {NOW}, CASE WHEN n % 100 = 0 THEN 'signed' ELSE 'ended' END, n
+  SELECT 'k' || n, 'p' || (1 + n % 50), 'c', 's' || n, 0, {NOW},
+    CASE WHEN n % 100 = 0 THEN 'signed' ELSE 'ended' END, n
   FROM generate_series(1, 5000) n;
 INSERT INTO access_change (id, party, service_point, "grant", version, at_us, asked_us, gateway, applied_us)
   SELECT 'a' || n, 'p', 's' || n % 5000, 'g' || n, 1, n, n, 'w' || n % 5000, CASE WHEN n % 100 = 0 THEN 0 ELSE n END
@@ -231,7 +233,8 @@ INSERT INTO search_word (word, kind, thing)
   SELECT 'w' || n, kind, 'd' || n FROM generate_series(1, 5000) n,
     unnest(ARRAY['customer', 'account', 'service_point', 'device']) kind;
 INSERT INTO party_note (id, party, at_us) SELECT 'n' || n, 'p' || n % 50, n FROM generate_series(1, 20000) n;
-INSERT INTO home_note (id, service_point, at_us) SELECT 'n' || n, 's' || n % 5000, n FROM generate_series(1, 20000) n;
+INSERT INTO home_note (id, service_point, at_us)
+  SELECT 'n' || n, 's' || n % 5000, n FROM generate_series(1, 20000) n;
 ANALYZE;
 """
 

@@ -12,7 +12,5 @@ from doorward.ccs.engines.store.time import Time
 from doorward.ccs.engines.store.workers import Workers
 
 
-class SqlBooks(
-    Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements
-):
+class SqlBooks(Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements):
     """:class:`~doorward.ccs.ports.AllBooks` over one transaction of any database."""
