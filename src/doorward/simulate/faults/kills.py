@@ -27,15 +27,16 @@ def kill_one(running: Scene, report: Report) -> None:
     """Kill somebody, and start it again after a moment."""
     names = ["ccs", *running.gateways, *running.utility.servers]
     if len(running.workers()) > 1:
-        names += ["worker", "worker"]
+        names += ["worker", "worker", "master"]
     name = running.rng.choice(names)
     report.did[f"kill -9 {'gateway' if name in running.gateways else name}"] += 1
     if name == "worker":
-        running.kill_worker()
-        return
+        return running.kill_worker()
+    if name == "master":
+        return running.kill_master()
     running.kill(name)
     running.wait(0.0, 0.5)
-    running.start(name)
+    return running.start(name)
 
 
 def broker_wiped(stage: Stage, report: Report) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from doorward.client import Client
@@ -198,6 +199,13 @@ class Scene:
         os.kill(victim, signal.SIGKILL)
         self.until(lambda: victim not in self.workers() and self.all_there(), "the worker is started again")
 
+    def kill_master(self) -> None:
+        """``kill -9`` of the master of several workers: they stop by themselves, and it is started again."""
+        left = self.workers()
+        self.utility.processes["ccs"].kill()
+        self.until(lambda: not any(map(_lives, left)), "workers without a master stop")
+        self.start("ccs")
+
     def all_there(self) -> bool:
         """Whether there are as many workers as there should be."""
         return len(self.workers()) == self.utility.workers
@@ -229,6 +237,14 @@ class Scene:
     def gateways(self) -> list[str]:
         """The names of the gateways."""
         return [home.gateway for home in self.utility.plan.homes]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def kill_family(pid: int) -> None:
