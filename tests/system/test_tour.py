@@ -170,6 +170,6 @@ def test_a_device_that_lies_is_not_done(tour: Tour) -> None:
 
 
 def test_the_tour_says_so_when_all_of_it_worked(tour: Tour) -> None:
-    assert [chapter["scenario"] for chapter in tour.chapters] == [1, 2, "refusals"], tour.said
+    assert [chapter["scenario"] for chapter in tour.chapters] == [1, 2, "refusals", "record"], tour.said
     assert all(chapter["ok"] for chapter in tour.chapters)
     assert tour.status == 0
