@@ -1,6 +1,7 @@
 """The process of many gateways: the real gateway on real links, with stores and homes in memory."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -28,7 +29,8 @@ from doorward.spg.rules.facts import Keys, Policy
 CONNECTING_MAX = 24
 """Gateways that connect at one time: the cryptography of both ends shares this machine's cores."""
 CONNECT_WAIT_S_MAX = 60.0
-CONNECTS_PER_S_MIN = 25.0
+TURN_S_MAX = 3.0
+CONNECTS_PER_S_MIN = 10.0
 """How many a second are waited for beyond that."""
 
 log = logging.getLogger(__name__)
@@ -84,7 +86,11 @@ class Street:
             gateway = self._gateway(homes, seat, provisioned)
             await gateway.start()
             self._running.append(gateway)
-            await told.wait()
+            # One that has to come again waits for a while, and must not keep others from their turn.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S_MAX):
+                    await told.wait()
+        await told.wait()
 
     def _gateway(
         self, homes: Homes, seat: Seat, provisioned: Callable[[int], None]
