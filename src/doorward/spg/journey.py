@@ -163,7 +163,8 @@ class Journey:
                 service_point=held.document.service_point if held is not None else "",
                 detail=f"{grant} up to version {version}",
             )
-            page.out.append(applied(self.desk, page))
+            if not self.desk.house.is_ending(page.ended):
+                page.out.append(applied(self.desk, page))
             await self.desk.commit_surely(page)
         await self._end_requests(grant)
         self.desk.poke()

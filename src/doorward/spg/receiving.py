@@ -109,7 +109,7 @@ class Receiving:
                     answer = self._withdraw(message.grant, message.version) or answer
                 case _:
                     raise AssertionError(message)
-        if answer:
+        if answer and not self.desk.house.is_ending({}):  # else the last withdrawal answers
             page.out.append(applied(self.desk, page))
 
     def _time(self, message: Time, page: Page) -> None:

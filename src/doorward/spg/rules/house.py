@@ -5,6 +5,7 @@ therefore needs no wait. Nothing here does I/O or reads a clock.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Policy
 from doorward.wire.grants import TrustDocument, binding
@@ -66,6 +67,10 @@ class House:
         if now_us >= held.lease_until_us:
             raise Refused(Reason.LEASE_ENDED)
         return held
+
+    def is_ending(self, stored: Mapping[str, int]) -> bool:
+        """Whether a withdrawal waits to be stored, beside those that a page stores (grant → version)."""
+        return any(version > stored.get(grant, -1) for grant, version in self.ending.items())
 
     def is_ended(self, grant: str, version: int) -> bool:
         """Whether this version of a grant was withdrawn (or is being)."""
