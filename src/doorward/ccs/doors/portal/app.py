@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from doorward.ccs.doors.api.call import ClientGone, Receive, Scope, Send, read_body
-from doorward.ccs.doors.portal.live import Streams
 from doorward.ccs.doors.portal.pages import every_page
 from doorward.ccs.doors.portal.security import HEADERS, STRICT_TRANSPORT, from_elsewhere
+from doorward.ccs.doors.portal.streams import Streams
 from doorward.ccs.doors.portal.visit import Page, Parts, Visit
 from doorward.ccs.doors.problem import STATUS
 from doorward.ccs.rules.rights import reach

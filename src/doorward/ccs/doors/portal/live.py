@@ -6,14 +6,12 @@ only what is new. Whoever loses the stream keeps a page that is whole, and may l
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.responses import Response, StreamingResponse
 
+from doorward.ccs.doors.portal.streams import Streams
 from doorward.ccs.doors.portal.visit import Visit
-from doorward.wire.reasons import Reason, Refused
 
 LOOK_S = 0.25
 """How often a stream looks; what happens between two looks comes together."""
@@ -21,35 +19,9 @@ QUIET_S = 15.0
 """After so long without news a stream says that it is still there."""
 LIFE_S_MAX = 300.0
 """After so long a stream ends; the browser opens another one if its page is still there."""
-PER_PERSON_MAX = 6
-STREAMS_MAX = 500
 
 Look = Callable[[], Awaitable[tuple[str, bool]]]
 """Gives the fragment as it is now, and whether it is over: nothing will change any more."""
-
-
-class Streams:
-    """The streams of one portal; ``closing`` ends all of them."""
-
-    def __init__(self) -> None:
-        self.closing = asyncio.Event()
-        self._open: Counter[str] = Counter()
-
-    @contextmanager
-    def place(self, person: str) -> Iterator[None]:
-        """Hold a place among the streams."""
-        self._open[person] += 1
-        try:
-            yield
-        finally:
-            self._open[person] -= 1
-            if not self._open[person]:
-                del self._open[person]
-
-    def require_room(self, person: str) -> None:
-        """Raise ``rate-limited`` beyond the bounds."""
-        if self._open[person] >= PER_PERSON_MAX or self._open.total() >= STREAMS_MAX:
-            raise Refused(Reason.RATE_LIMITED, "too many pages are following something", retry_after_s=5.0)
 
 
 def live(visit: Visit, look: Look) -> Response:

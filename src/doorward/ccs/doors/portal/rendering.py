@@ -4,15 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from doorward.ccs.doors.portal import words
-
-if TYPE_CHECKING:
-    from doorward.ccs.doors.portal.visit import Visit
 
 PLACE = Path(__file__).parent
 STATIC = PLACE / "static"
@@ -64,24 +61,10 @@ class Pages:
         headers = {"cache-control": KEPT, "x-content-type-options": "nosniff"}
         return Response(raw, media_type=TYPES[Path(name).suffix], headers=headers)
 
-    def text(self, template: str, visit: "Visit", context: Mapping[str, Any]) -> str:
-        """Return a template with what all of them know: the visit, and its person's way of reading."""
-        person = visit.person
-        return self._templates.get_template(template).render(
-            {
-                "visit": visit,
-                "person": person,
-                "now_us": visit.now_us,
-                "zone": visit.parts.zone,
-                "fahrenheit": person.fahrenheit if person else False,
-                "theme": visit.request.cookies.get(visit.parts.cookies.theme, ""),
-                "form_token": visit.parts.proof.token(visit.token or visit.form_cookie),
-                "problem": None,
-                "done": "",
-                **context,
-            }
-        )
+    def text(self, template: str, context: Mapping[str, Any]) -> str:
+        """Return a template with its context."""
+        return self._templates.get_template(template).render(context)
 
-    def response(self, template: str, visit: "Visit", status: int, context: Mapping[str, Any]) -> Response:
+    def response(self, template: str, status: int, context: Mapping[str, Any]) -> Response:
         """Return a page."""
-        return HTMLResponse(self.text(template, visit, context), status)
+        return HTMLResponse(self.text(template, context), status)

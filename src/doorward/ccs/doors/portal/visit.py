@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,6 +13,7 @@ from doorward.ccs.access_desk import AccessDesk
 from doorward.ccs.agreeing import By, by_person
 from doorward.ccs.doors.portal.rendering import Pages
 from doorward.ccs.doors.portal.security import Cookies, FormProof
+from doorward.ccs.doors.portal.streams import Streams
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.homes import Home, load_home, occupant_of, points_of
 from doorward.ccs.journey import Journey
@@ -23,9 +24,6 @@ from doorward.ccs.rules.rights import Act, Reach, reach
 from doorward.ccs.signing_in import Entered, SignIn
 from doorward.kit.ids import uuid7
 from doorward.wire.reasons import Reason, Refused
-
-if TYPE_CHECKING:
-    from doorward.ccs.doors.portal.live import Streams
 
 R = TypeVar("R")
 
@@ -77,7 +75,7 @@ class Visit:
 
     request: Request
     parts: Parts
-    streams: "Streams"
+    streams: Streams
     now_us: int
     person: Person | None = None
     reach: Reach | None = None
@@ -176,11 +174,25 @@ class Visit:
 
     def render(self, template: str, status: int = 200, /, **context: Any) -> Response:
         """Return a page."""
-        return self.parts.pages.response(template, self, status, context)
+        return self.parts.pages.response(template, status, self._known() | context)
 
     def fragment(self, template: str, /, **context: Any) -> str:
         """Return a part of a page, for streams."""
-        return self.parts.pages.text(template, self, context)
+        return self.parts.pages.text(template, self._known() | context)
+
+    def _known(self) -> dict[str, Any]:
+        """What all templates know: the visit, and its person's way of reading."""
+        return {
+            "visit": self,
+            "person": self.person,
+            "now_us": self.now_us,
+            "zone": self.parts.zone,
+            "fahrenheit": self.person.fahrenheit if self.person else False,
+            "theme": self.request.cookies.get(self.parts.cookies.theme, ""),
+            "form_token": self.parts.proof.token(self.token or self.form_cookie),
+            "problem": None,
+            "done": "",
+        }
 
     def go(self, path: str, **query: str) -> Response:
         """Send the browser on to another page, by GET."""
