@@ -40,6 +40,10 @@ class Mood(StrEnum):
     """Acts, and answers what cannot be."""
 
 
+LATE_S = 25.0
+"""How late a device acts that is late: longer than a call to it lasts."""
+
+
 class Act(msgspec.Struct, frozen=True, kw_only=True):
     """A line of the devices' ledger: a command arrived, and whether it took."""
 
@@ -64,7 +68,10 @@ class Device:
     settings: Settings = field(default_factory=dict)
     mood: Mood = Mood.WELL
     overridden: bool = False
-    busy: bool = False
+    touched_s: float = -1e9
+    """When somebody at home took it in hand last, or let it go."""
+    missed: bool = False
+    """Its gateway may not know of an override, and so give back what its owner has changed since."""
 
     def __post_init__(self) -> None:
         self.settings = dict(self.owners)
@@ -113,8 +120,9 @@ class Street:
         self.acts: list[Act] = []
         self.overlaps: list[str] = []
         """Two calls for one device at once, which the port forbids."""
-        self.witness: Callable[[Device, HanCommand, bool], None] = lambda device, command, took: None
-        """Told of every act in the moment in which it happens."""
+        self.witness: Callable[[Device, HanCommand, bool, bool], None] = lambda *_: None
+        """Told of every act in the moment in which it happens: whether it took, and whether it is long after
+        everybody has given up waiting."""
         self.moods: Counter[Mood] = Counter()
         self._loop = loop
         self._now_us = now_us
@@ -125,10 +133,10 @@ class Street:
         """Something happens in the home, whatever becomes of the gateway."""
         self._loop.call_later(delay_s, do, *args, context=self._context)
 
-    def carry_out(self, device: Device, command: HanCommand) -> None:
+    def carry_out(self, device: Device, command: HanCommand, late: bool) -> None:
         """A command has arrived at the device."""
         took = device.mood is not Mood.LIES and not device.overridden
-        self.witness(device, command, took)
+        self.witness(device, command, took, late)
         self.acts.append(
             Act(
                 id=command.id,
@@ -207,8 +215,8 @@ class Adapter:
                 await asyncio.sleep(there_s + back_s)
                 raise DeviceFault(Reason.DEVICE_REFUSED, "the device says no")
             if mood is not Mood.DEAF:
-                late_s = 25.0 if mood is Mood.LATE else 0.0
-                street.later(there_s + late_s, street.carry_out, thing, command)
+                late = mood is Mood.LATE
+                street.later(there_s + (LATE_S if late else 0.0), street.carry_out, thing, command, late)
             if mood in (Mood.DEAF, Mood.HANGS, Mood.LATE):
                 await asyncio.get_running_loop().create_future()
             await asyncio.sleep(there_s + back_s + 0.001)

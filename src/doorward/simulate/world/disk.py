@@ -26,6 +26,7 @@ R = TypeVar("R")
 Rows = list[tuple[Any, ...]]
 
 HERE = "doorward/simulate/"
+LOOP = "doorward/simulate/world/loop.py"
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class Mortality:
 
     rng: random.Random
     deaths: dict[int, str] = field(default_factory=dict)
+    place: tuple[str, str] = ("", "")
+    """A place in the real code, and whether the process dies before or after its first commit there."""
     failure_share: float = 0.0
     wait_s: float = 0.002
     """Mean time that a commit takes."""
@@ -78,6 +81,8 @@ def _place() -> str:
     at: FrameType | None = sys._getframe(1)
     while at is not None:
         file, name = at.f_code.co_filename, at.f_code.co_name
+        if file.endswith(LOOP):
+            return "a change of access"  # the world's own transaction, in a worker
         if "/doorward/" in file and HERE not in file and name not in _PASSING:
             return f"{file.rpartition('/doorward/')[2].removesuffix('.py')}.{name}"
         at = at.f_back
@@ -241,11 +246,17 @@ class _Mortal:
         """Wait, and return what happens to this commit: ``""``, ``fails``, ``before`` or ``after`` (death)."""
         await asyncio.sleep(self._mortality.pause_s())
         self._commits += 1
-        death = "" if self._mortality.healthy else self._mortality.deaths.get(self._commits, "")
+        death = "" if self._mortality.healthy else self._death()
         if death == "before":
             self._mishaps.kill_at_commit(self._process, death)
             await never()
         return death or ("fails" if self._mortality.fails() else "")
+
+    def _death(self) -> str:
+        place, when = self._mortality.place
+        if place and _place() == place:
+            return when
+        return self._mortality.deaths.get(self._commits, "")
 
     async def _end(self, fate: str) -> None:
         if fate == "after":

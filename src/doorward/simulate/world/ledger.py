@@ -11,13 +11,13 @@ import msgspec
 
 from doorward.simulate.world import town
 from doorward.simulate.world.charges import Charges
-from doorward.simulate.world.devices import Device, Mood
+from doorward.simulate.world.devices import Device
 from doorward.simulate.world.disk import GatewayDisk
 from doorward.simulate.world.loop import Process
 from doorward.simulate.world.plan import Fault
 from doorward.spg.ports import HanCommand
 from doorward.wire.codec import decode_down, decode_up
-from doorward.wire.messages import Ack, Command, Receipt, Result, Up
+from doorward.wire.messages import Ack, Applied, Command, Receipt, Result, Up
 from doorward.wire.vocabulary import Operation
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class AccessChange:
     at_us: int
     version: int
     live: bool
+    desired: int = 0
+    """The version of the gateway's desired state that says so."""
 
 
 class Ledger:
@@ -221,6 +223,8 @@ class Ledger:
         for message in decode_up(frame, gateway, town.link_key(gateway)).messages:
             if self.trace is not None:
                 self.note(gateway, f"↑ {_words(message)}")
+            if isinstance(message, Applied):
+                self._applied(gateway, message.version)
             if isinstance(message, Result):
                 rows = disk.ask("SELECT 1 FROM inbox WHERE id = ? AND state = ?", message.id, message.state)
                 if not rows:
@@ -230,22 +234,37 @@ class Ledger:
                 if not rows:
                     self.breach("write before send", f"receipt of {message.id} left before it was recorded")
 
+    def _applied(self, gateway: str, version: int) -> None:
+        """A gateway says that it holds a version: what ended with it has ended on its disk."""
+        for (party, place), changes in self.access.items():
+            last = changes[-1]
+            if last.live or town.HOMES[place] != gateway or not 0 < last.desired <= version:
+                continue
+            held = self.world.disks.gateways[gateway].ask(
+                "SELECT version, ended_version FROM permission WHERE id = ? AND document IS NOT NULL",
+                f"grant-{party}-{place}",
+            )
+            if held and held[0][1] < held[0][0]:
+                self.breach(
+                    "write before send", f"{gateway} confirmed the end of {party} at {place} unstored"
+                )
+
     # --- the devices ---------------------------------------------------------------------------------------
 
-    def acted(self, device: Device, command: HanCommand, took: bool) -> None:
+    def acted(self, device: Device, command: HanCommand, took: bool, late: bool) -> None:
         """A command arrives at a device: under an intent that is stored, and a grant that is live."""
         self.note(device.id, f"told to {command.operation} {command.body} ({command.id[-6:]}), took: {took}")
         if command.operation is Operation.RELEASE:
             return
         disk = self.world.disks.gateways[device.gateway]
         intent = disk.ask("SELECT 1 FROM intent WHERE id = ? AND device = ?", command.id, device.id)
-        if not intent and device.mood is not Mood.LATE:
+        if late:  # it was told long before
+            return
+        if not intent:
             self.breach("intent", f"{device.id} was told {command.id} without a stored intent")
         self._authorised(device, command)
 
     def _authorised(self, device: Device, command: HanCommand) -> None:
-        if device.mood is Mood.LATE:
-            return
         rows = self.world.disks.ccs.ask(
             'SELECT party, service_point, "grant", due_us, start_us FROM request WHERE id = ?', command.id
         )
@@ -279,7 +298,10 @@ class Ledger:
     def access_changed(self, pair: tuple[str, str], version: int, *, live: bool) -> None:
         """A change of access was committed."""
         self.note("access", f"{pair} version {version} {'live' if live else 'withdrawn'}")
-        self.access.setdefault(pair, []).append(AccessChange(self.world.now_us(), version, live))
+        ((desired,),) = self.world.disks.ccs.ask(
+            "SELECT desired_version FROM gateway WHERE id = ?", town.HOMES[pair[1]]
+        )
+        self.access.setdefault(pair, []).append(AccessChange(self.world.now_us(), version, live, desired))
 
 
 def _words(message: object) -> str:

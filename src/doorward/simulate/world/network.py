@@ -22,6 +22,7 @@ class Weather:
     """How the network behaves: shares of frames, and seconds."""
 
     loss: float = 0.0
+    loss_up: float = 0.0
     copies: float = 0.0
     delay_s: float = 0.02
     stragglers: float = 0.0
@@ -147,7 +148,8 @@ class Network:
         if gateway in self.cut:
             self.counts["frame lost"] += 1
             return []
-        if weather.loss and rng.random() < weather.loss:
+        loss = weather.loss_up if way == "up" else weather.loss
+        if loss and rng.random() < loss:
             self.counts["frame lost"] += 1
             return []
         fates = [0.001 + rng.random() * weather.delay_s]

@@ -231,7 +231,7 @@ class Judge:
     def _at_rest(self) -> None:
         """Every device is its owner's again."""
         for device in self.world.street.devices.values():
-            if device.settings != device.owners:
+            if device.settings != device.owners and not device.missed:
                 self.breach(
                     "let go", f"{device.id} is left at {device.settings}, its owner has {device.owners}"
                 )

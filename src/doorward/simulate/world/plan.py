@@ -104,8 +104,10 @@ def draw(seed: int, rng: random.Random) -> Plan:
 
 def weather(plan: Plan, rng: random.Random) -> Weather:
     """Draw how the network behaves in this world."""
+    loss = rng.choice((0.05, 0.2, 0.5)) if plan.has(Fault.LOSS) else 0.0
     return Weather(
-        loss=rng.choice((0.05, 0.2, 0.5)) if plan.has(Fault.LOSS) else 0.0,
+        loss=loss,
+        loss_up=rng.choice((loss, 0.95)) if loss else 0.0,
         copies=rng.choice((0.1, 0.5)) if plan.has(Fault.COPIES) else 0.0,
         stragglers=rng.choice((0.1, 0.3)) if plan.has(Fault.DELAY) else 0.0,
         straggle_s=rng.choice((1.0, 10.0, 60.0)),
@@ -113,6 +115,38 @@ def weather(plan: Plan, rng: random.Random) -> Weather:
     )
 
 
+PLACES = {
+    Fault.CCS_CRASH: (
+        "ccs/journey._accept",
+        "ccs/journey._dispatch",
+        "ccs/journey._take",
+        "ccs/journey._hand_over",
+        "ccs/journey.cancel",
+        "ccs/pushing._claim_safely",
+        "ccs/pushing._push",
+        "ccs/upkeep.deadlines",
+        "ccs/upkeep.warnings",
+        "ccs/upkeep._share",
+        "ccs/leasing.renew",
+    ),
+    Fault.GATEWAY_CRASH: (
+        "spg/app.start",
+        "spg/journey._take",
+        "spg/journey._withdraw",
+        "spg/journey._end_requests",
+        "spg/telling.tell",
+        "spg/judging.judge",
+        "spg/monitoring.read",
+        "spg/under_way.passed_to_han",
+        "spg/letting_go._release",
+        "spg/letting_go._drop",
+        "spg/letting_go._try_later",
+        "spg/recovering.recover",
+        "spg/releasing.release",
+        "spg/speaking.said",
+    ),
+}
+"""Where each of them commits: half of the deaths are at the first commit of one of these places."""
 DEATH_AMONG_COMMITS = 40
 """A process that is to die does so at one of its first so many commits."""
 
@@ -121,8 +155,11 @@ def mortality(plan: Plan, rng: random.Random, crash: Fault) -> Mortality:
     """Draw what befalls one process (of one boot) at its commits."""
     drawn = Mortality(rng=rng)
     if plan.has(crash) and rng.random() < 0.7:
-        among = rng.choice((6, 15, DEATH_AMONG_COMMITS))
-        drawn.deaths = {rng.randint(1, among): rng.choice(("before", "after"))}
+        when = rng.choice(("before", "after"))
+        if rng.random() < 0.5:
+            drawn.place = (rng.choice(PLACES[crash]), when)
+        else:
+            drawn.deaths = {rng.randint(1, rng.choice((6, 15, DEATH_AMONG_COMMITS))): when}
     if plan.has(Fault.COMMITS):
         drawn.failure_share = rng.choice((0.02, 0.1))
     if plan.has(Fault.SLOW_DISK):

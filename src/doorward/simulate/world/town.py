@@ -5,6 +5,7 @@ Everything that does not depend on the seed is made once a process, for thousand
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
@@ -67,7 +68,13 @@ AUTHORITY_KEYS = {AUTHORITY_KID: public_jwk(_authority.public_key())}
 
 
 class Consent:
-    """The consent authority (:class:`~doorward.ccs.ports.ConsentAuthority`), its signatures remembered."""
+    """The consent authority (:class:`~doorward.ccs.ports.ConsentAuthority`), its signatures remembered.
+
+    ``is_down`` says whether it answers; then no lease is renewed.
+    """
+
+    def __init__(self, is_down: Callable[[], bool] = lambda: False) -> None:
+        self._is_down = is_down
 
     def sign_grant(self, document: bytes) -> str:
         """Sign a grant."""
@@ -75,6 +82,8 @@ class Consent:
 
     def sign_lease(self, document: bytes) -> str:
         """Sign a lease."""
+        if self._is_down():
+            raise ConnectionError("simulated: the consent authority does not answer")
         return _signed(document, "lease")
 
     def public_keys(self) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 process that can be killed."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import Notifier
 from doorward.ccs.terms import Terms
-from doorward.ccs.upkeep import Ownership, Upkeep
+from doorward.ccs.upkeep import SHARE, Ownership, Upkeep
 from doorward.kit.clock import SlewingClock
 from doorward.simulate.world import town
 from doorward.simulate.world.disk import CcsDisk, CcsStore
@@ -44,6 +45,7 @@ QUESTIONS = {
 BY_GATEWAY = frozenset({"ready", "provisioning"})
 """Duties towards gateways that a worker speaks with."""
 ALL = "SELECT " + ", ".join(f"({question})" for question in QUESTIONS.values())
+OWNERS = "SELECT DISTINCT worker FROM lease"
 LOOKED_S = 5.0
 """How often a duty looks whether its gateway is there again."""
 
@@ -55,17 +57,25 @@ class Due:
     """So long after a worker died, stopped or came back all renew their leases at their real pace (longer than a
     lease lasts); at other times the world does it for them."""
 
-    def __init__(self, disk: CcsDisk) -> None:
+    def __init__(self, disk: CcsDisk, living: Callable[[], set[str]]) -> None:
+        """``living`` names the workers whose processes run."""
         self._disk = disk
         self._us: dict[str, int | None] = dict.fromkeys(QUESTIONS)
         self._changes = -1
         self._calm_s = 0.0
+        self._owners = {""}
+        self._living = living
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def wrote(self, by: str) -> None:
         """A transaction was committed: has anything changed, and for whom?"""
         changes = self._disk.changes()
-        if changes == self._changes or by.startswith(RENEWING):
+        if changes == self._changes:
+            return
+        if by.startswith(RENEWING):
+            self._owners = {row[0] for row in self._disk.ask(OWNERS)}
+            if self.shaken:
+                self._wake("partitions")
             return
         self._changes = changes
         for name, us in zip(QUESTIONS, self._disk.ask(ALL)[0], strict=True):
@@ -81,7 +91,7 @@ class Due:
     @property
     def shaken(self) -> bool:
         """Whether workers may lose and take leases now."""
-        return asyncio.get_running_loop().time() < self._calm_s
+        return asyncio.get_running_loop().time() < self._calm_s or not self._owners <= self._living()
 
     def us(self, name: str) -> int | None:
         """When something is due next (CCS's time), ``None`` for never."""
@@ -163,6 +173,7 @@ class Worker:
         rng: random.Random,
         terms: Terms,
         due: Due,
+        consent: town.Consent,
     ) -> None:
         self.process = process
         self.store = store
@@ -183,7 +194,7 @@ class Worker:
             master_key=town.MASTER,
             terms=terms,
         )
-        self.upkeep = PatientUpkeep(self.journey, self.ownership, town.Consent(), rng, shared=True)
+        self.upkeep = PatientUpkeep(self.journey, self.ownership, consent, rng, shared=True)
         self.upkeep.due = due
         self._due = due
         self._rng = rng
@@ -199,7 +210,7 @@ class Worker:
                 break
             except Exception:  # the process would end, and be started again by its supervisor
                 await asyncio.sleep(0.5)
-        await self.store.listen(self.journey.heard)
+        await self.store.listen(self._heard)
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self.upkeep.run()),
@@ -207,6 +218,17 @@ class Worker:
             loop.create_task(self._rouse()),
         ]
         self.serving = True
+
+    def _heard(self, channel: str, payload: str) -> None:
+        """A word of another worker, as ``ccs/app.py`` takes it."""
+        if channel != SHARE:
+            self.journey.heard(channel, payload)
+        elif payload != self.ownership.worker:
+            self._tasks.append(asyncio.get_running_loop().create_task(self._share()))
+
+    async def _share(self) -> None:
+        with contextlib.suppress(Exception):  # the duty makes up for it
+            await self.upkeep.partitions()
 
     async def _rouse(self) -> None:
         """Wake pushing when a webhook is due, as its own idle time would."""

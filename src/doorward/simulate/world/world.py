@@ -31,6 +31,8 @@ WORKERS = 2
 DRAIN_S_MAX = 26 * 3600.0
 """How long everything may take to come to its end after the world has healed."""
 CALM_S = 2.0
+OVERRIDE_STORED_S = 30.0
+"""After so long a gateway that runs has stored what an override means."""
 CALM_LOOKS = 2
 LOOK_S = 10.0
 RENEWED_S = 2.0
@@ -108,7 +110,7 @@ class World:
 
     async def _play(self) -> None:
         await self.disks.rewind()
-        self.due = Due(self.disks.ccs)
+        self.due = Due(self.disks.ccs, lambda: {each.process.name for each in self.living_workers()})
         if self.plan.has(Fault.LEASES):
             self._shorten_leases()
         self.loop.on_jump = self._jumped
@@ -223,6 +225,7 @@ class World:
             rng=self._dice(),
             terms=TERMS,
             due=self.due,
+            consent=town.Consent(lambda: self.plan.has(Fault.LEASES) and not self.healed),
         )
         self.workers[number] = worker
         process.start(self._run_worker(worker))
@@ -260,9 +263,17 @@ class World:
         for gateway, home in list(self.homes.items()):
             if home.process is process:
                 del self.homes[gateway]
+                self._forget_overrides(gateway)
                 self.walls.rebooted(gateway, self.plan.has(Fault.GATEWAY_CLOCK) and not self.healed)
                 self.later(wait_s, self._start_home, gateway)
         self.health_changed()
+
+    def _forget_overrides(self, gateway: str) -> None:
+        """A gateway that has died may have heard of an override and not stored what follows from it."""
+        for device in self.street.devices.values():
+            lately = self.loop.time() - device.touched_s < OVERRIDE_STORED_S
+            if device.gateway == gateway and (device.overridden or lately):
+                device.missed = True
 
     def kill(self, process: Process) -> None:
         """Kill a process at any moment."""
@@ -315,11 +326,13 @@ class World:
         if device.overridden == overridden:
             return
         device.overridden = overridden
+        device.touched_s = self.loop.time()
         if overridden:
             self.mishaps.counts["override"] += 1
             device.owners = device.owners | {"on": not device.settings["on"]}
             device.settings = dict(device.owners)
         home = self.homes.get(device.gateway)
+        device.missed |= home is None or home.process.paused or home.adapter.notices is None
         if home is not None:
             kind = "override" if overridden else "override_ended"
             home.said(DeviceNotice(device=device.id, kind=kind, at_us=home.clock.now_us()))
