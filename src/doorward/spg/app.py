@@ -162,6 +162,7 @@ class GatewayApp:
     def _hello(self) -> Hello:
         """Who we are; with a request for a new certificate when ours gets old."""
         hello = self.journey.hello()
+        self._clock.asked()
         if self._papers is None:
             return hello
         return msgspec.structs.replace(hello, csr=self._papers.request(self._clock.now_us()))

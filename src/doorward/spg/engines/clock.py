@@ -30,6 +30,7 @@ class GatewayClock:
         self._confirmed = False
         self._back_us = float(BACK_US_MAX)
         self._heard_us = 0
+        self._asked_us: int | None = None
 
     @property
     def trusted(self) -> bool:
@@ -53,20 +54,35 @@ class GatewayClock:
         self._last_us = max(self._last_us, self._base.now_us() + self._offset_us)
         return self._last_us
 
+    def asked(self) -> None:
+        """The CCS was asked for the time: its next word is no older than this question."""
+        if self._asked_us is None:
+            self._asked_us = self._base.now_us()
+
     def hear(self, at_us: int) -> None:
         """Believe the CCS: wholly the first time since the start, by at most a minute later on.
 
-        The first word may set the clock back, but never before the latest confirmed time of the store.
-        A later correction backwards lets it stand still until time has caught up, within ``BACK_US_MAX``.
+        A word may have been long on its way, held up by whoever carries it. So it sets the clock back only by
+        what cannot be its way: what is left of the difference after the time since we asked; a word that we
+        did not ask for sets it back by nothing. The first word may set it back, but never before the latest
+        confirmed time of the store. A later correction backwards lets it stand still until time has caught
+        up, within ``BACK_US_MAX``.
         """
         error_us = at_us - (self._base.now_us() + self._offset_us)
+        if error_us < 0:
+            error_us = min(0, error_us + self._way_us(-error_us))
+        self._asked_us = None
         if self._confirmed:
             error_us = max(-self._room_back_us(), min(CORRECTION_US_MAX, error_us))
             self._back_us += min(0, error_us)
         else:
-            self._last_us = max(self._floor_us, at_us)
+            self._last_us = max(self._floor_us, self._base.now_us() + self._offset_us + error_us)
         self._offset_us += error_us
         self._confirmed = True
+
+    def _way_us(self, unasked_us: int) -> int:
+        """How long the CCS's word may have been on its way, at most."""
+        return unasked_us if self._asked_us is None else self._base.now_us() - self._asked_us
 
     def _room_back_us(self) -> int:
         """How far the clock may be held back by this word."""
