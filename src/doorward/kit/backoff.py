@@ -6,7 +6,8 @@ import random
 from collections.abc import Awaitable, Callable
 
 FIRST_WAIT_S = 1.0
-WAIT_S_MAX = 60.0
+WAIT_S_MAX = 30.0
+"""Half of the minute within which the way is open again (P5), also when several attempts failed before."""
 STEADY_S = 10.0
 """How long a connection must have stood before the next failure counts as the first again."""
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gmqtt import Client, Subscription
 from gmqtt.mqtt.handler import MQTTConnectError
 
-from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, WAIT_S_MAX, FullJitter, keep_up
+from doorward.kit.backoff import FIRST_WAIT_S, STEADY_S, FullJitter, keep_up
 from doorward.kit.mqtt import Session, Unacknowledged, quiet
 from doorward.kit.tls import Credentials, client_context
 from doorward.wire.codec import FRAME_BYTES_MAX
@@ -28,6 +28,8 @@ UNACKNOWLEDGED_MAX = 2000
 UNACKNOWLEDGED_BYTES_MAX = 16 * 1024 * 1024
 STRANGERS_MAX = 10_000
 """Gateways that the broker has let in and that we do not know yet; others wait for their next connection."""
+RECONNECT_WAIT_S_MAX = 5.0
+"""Workers are few and make no stampede; while one is away from the broker, its gateways are away from us."""
 FRAME_EXPIRY_S = 60
 """A frame that the broker could not hand over by then is thrown away: it will be said again."""
 PACKET_BYTES_MAX = FRAME_BYTES_MAX + 1024
@@ -55,7 +57,7 @@ class MqttLink:
         unacknowledged_max: int = UNACKNOWLEDGED_MAX,
         unacknowledged_bytes_max: int = UNACKNOWLEDGED_BYTES_MAX,
         first_wait_s: float = FIRST_WAIT_S,
-        wait_s_max: float = WAIT_S_MAX,
+        wait_s_max: float = RECONNECT_WAIT_S_MAX,
         steady_s: float = STEADY_S,
     ) -> None:
         self._host, self._port = broker_address(url)
