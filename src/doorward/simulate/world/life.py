@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from doorward.simulate.world import town
 from doorward.simulate.world.devices import Mood
@@ -12,16 +12,13 @@ from doorward.simulate.world.plan import Fault
 from doorward.wire.times import to_rfc3339
 from doorward.wire.vocabulary import DeviceClass
 
-if TYPE_CHECKING:
-    from doorward.simulate.world.world import World
-
 US = town.US
 
 
 class Life:
     """Everything that happens, each as a task of the world."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: Any) -> None:
         self.world = world
         self.rng: random.Random = world._dice()
         self.plan = world.plan
@@ -69,7 +66,8 @@ class Life:
                 raise
             await what
 
-        return self.world.loop.create_task(later())
+        task: asyncio.Task[None] = self.world.loop.create_task(later())
+        return task
 
     # --- asking --------------------------------------------------------------------------------------------
 
