@@ -4,6 +4,7 @@ Frames are the real bytes under their real MACs. Who is there is told late, and 
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection
@@ -260,10 +261,19 @@ class BrokerUplink:
             self._frames = asyncio.Queue()
             self._linked = True
             self.network.enter(self.gateway, self)
-            await connected()
-            while (frame := await self._frames.get()) is not None:
-                await received(frame)
+            try:
+                await connected()
+                await self._serve(received)
+            except Exception:  # as the real uplinks: the session ends, and they connect anew
+                self._linked = False
+                self.network.leave(self.gateway, self)
             await lost()
+
+    async def _serve(self, received: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand over frames in order until the session is over; one that cannot be taken is lost."""
+        while (frame := await self._frames.get()) is not None:
+            with contextlib.suppress(Exception):
+                await received(frame)
 
     async def send(self, frame: bytes) -> None:
         """Publish a frame."""
