@@ -1,6 +1,8 @@
 """The limits again, over the charge times that messages carry (any subset of a valid log is valid)."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 from doorward.spg.rules.facts import DAY_US, HOUR_US, US, Charge, Policy
 from doorward.wire.grants import GrantDocument
@@ -33,10 +35,12 @@ def require_room(
 
 def _fits(log: list[tuple[int, int]], charge_us: int, limit: int, span_us: int, whose: str) -> None:
     """Every half-open window of ``span_us`` that holds the new charge must hold at most ``limit``."""
-    near = [(t, count) for t, count in log if abs(t - charge_us) < span_us]
-    starts = {t for t, _ in near if t <= charge_us} | {charge_us}
+    near = sorted((t, count) for t, count in log if abs(t - charge_us) < span_us)
+    times = [t for t, _ in near]
+    before = [0, *accumulate(count for _, count in near)]
+    starts = {t for t in times if t <= charge_us} | {charge_us}
     for start in starts:
-        inside = sum(count for t, count in near if start <= t < start + span_us)
+        inside = before[bisect_left(times, start + span_us)] - before[bisect_left(times, start)]
         if inside + NEED > limit:
             raise Refused(
                 Reason.LIMIT_EXCEEDED,
