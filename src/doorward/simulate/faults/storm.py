@@ -99,11 +99,15 @@ async def _measure(town: Town, books: Path, ccs: Worker, port: int, report: Repo
         took_s.append(time.monotonic() - asked_s)
         failed += status != 200
         await asyncio.sleep(PROBE_PAUSE_S)
-    await back
     pool.close()
+    now = _marks(books)
+    away = [gateway for gateway, mark in before.items() if now[gateway] <= mark]
+    report.require(
+        back.exception() is None, f"{len(away)} of {len(before)} were not back in {BACK_S_MAX:.0f} s"
+    )
     took_s.sort()
     p99_s = took_s[int(len(took_s) * 0.99)]
-    report.did["gateways that came back"] += len(before)
+    report.did["gateways that came back"] += len(before) - len(away)
     report.figures |= {
         "s until all were back": round(time.monotonic() - began_s, 1),
         "API answers meanwhile": len(took_s),
