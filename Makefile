@@ -6,7 +6,7 @@ PY := $(BIN)/python
 # Many tests mostly wait. A file's tests stay together: they share what they started.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
-.PHONY: hostile red-team tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
+.PHONY: hostile red-team simulation tampering help setup demo check check-embedded static services format lint types contracts test faults docs \
         docs-check bench-docs pictures requirements clean
 
 help: ## this list
@@ -51,6 +51,9 @@ test: setup ## pytest on what is here: ARGS="tests/wire -k codec"
 
 red-team: setup ## a malicious CCS with all its keys sends 100,000 commands to a real gateway
 	@DOORWARD_RED_TEAM_COMMANDS=100000 DOORWARD_TEST_ENGINES=embedded $(BIN)/pytest tests/system/test_authority.py
+
+simulation: setup ## every planted bug is looked for in worlds of virtual time
+	@DOORWARD_SIMULATION=full $(BIN)/pytest $(SIDE_BY_SIDE) tests/simulation
 
 faults: setup services ## real processes are killed, frozen, cut off …: ARGS="--quick --only kills --json"
 	@tools/ensure_fault_tools.sh

@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "src" / "doorward"
 DOCS = ROOT / "docs"
 NAMED_FOLDER = re.compile(r"`src/(doorward/[a-z_/]*)/`")
+TARGET = re.compile(r"`make ([a-z-]+)")
 CHOICE = re.compile(r"docs/adr/(\d{4})")
 DEEP_FOLDERS = {"ccs/engines/migrations/versions", "ccs/doors/api/assets"}
 """Not worth a line: what is in them belongs to the folder above."""
@@ -53,3 +54,11 @@ def test_the_readme_leads_to_every_guide_and_reference() -> None:
         *(DOCS / "reference").glob("*.md"),
     ]
     assert [page.name for page in pages if f"({page.relative_to(ROOT).as_posix()})" not in readme] == []
+
+
+def test_every_make_target_that_a_page_or_the_source_names_is_there() -> None:
+    there = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    files = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    named = {target for file in files for target in TARGET.findall(file.read_text(encoding="utf-8"))}
+    assert named - there == set()
+    assert "check" in named

@@ -17,7 +17,7 @@ from doorward.simulate.world.bugs import BUGS
 
 SEEDS = 200
 FULL = os.environ.get("DOORWARD_SIMULATION") == "full"
-QUICK_SEEDS_MAX = 30
+QUICK_SEEDS_MAX = 200
 WAIT_S_MAX = 1_200
 
 
