@@ -66,9 +66,9 @@ def utility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalUtility]:
         running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium; for a module only, because Playwright holds the thread's event loop meanwhile."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         if embedded_only():
