@@ -13,6 +13,12 @@ def uuid7(now_us: int, rng: random.Random) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def before_uuid7(at_us: int) -> str:
+    """Return a text that sorts before every UUIDv7 made at ``at_us`` or later, and after all earlier ones."""
+    text = f"{max(0, at_us) // 1000:012x}"
+    return f"{text[:8]}-{text[8:]}-"
+
+
 def time_of_us(uuid: str) -> int:
     """Return the UTC microseconds (to the millisecond) at which a UUIDv7 was made."""
     return int(uuid[:8] + uuid[9:13], 16) * 1000

@@ -73,3 +73,25 @@ async def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(NewerStore, match="schema 99"):
         SqliteStore(tmp_path / "gateway.sqlite", inline=True)
+
+
+async def test_what_came_while_the_clock_was_wrong_is_not_forgotten_as_old(store: SqliteStore) -> None:
+    """Ids are kept so that nothing acts twice; a gateway that booted in 1970 dates them decades back."""
+    now_us, dice = 1_800_000_000_000_000, random.Random(1)
+    wrong, old = uuid7(now_us, dice), uuid7(now_us - 500 * DAY_US, dice)
+    rows = [
+        Request(id=id, party="p", party_ref=None, state="REFUSED", attempt=1, received_us=at, start_us=0, act_by_us=0)
+        for id, at in ((wrong, 60_000_000), (old, now_us - 500 * DAY_US))
+    ]  # fmt: skip
+    await store.write(lambda books: books.open(now_us))
+    await store.write(lambda books: books.add_requests(rows, []))
+    before_us = now_us - 400 * DAY_US
+    gone = await store.write(
+        lambda books: books.prune(
+            inbox_us=before_us, payload_us=0, journal_us=0, samples_us=0, counts_us=0, now_us=now_us
+        )
+    )
+    assert gone == 1
+    kept = await store.read(lambda books: books.seen([wrong, old], set()).requests)
+    assert set(kept) == {wrong}
+    await store.close()

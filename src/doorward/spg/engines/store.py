@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from doorward.kit.ids import before_uuid7
 from doorward.spg.engines import record
 from doorward.spg.ports import Pair, Restart
 from doorward.spg.rules.facts import DAY_US, Charge, Control, Held, Intent, Mark, Request, Sample
@@ -362,28 +363,37 @@ class SqliteBooks(record.Record):
         counts_us: int,
         now_us: int,
     ) -> int:
-        """Remove a slice of what is older than these times; return how many rows went."""
+        """Remove a slice of what is older than these times; return how many rows went.
+
+        An id goes only when it is old by its own time too: what came while the clock was not to be trusted
+        may be dated decades back."""
         slices = (
             (
                 "DELETE FROM inbox WHERE id IN"
-                " (SELECT id FROM inbox WHERE received_us < ? AND state <> 'RECEIVED' LIMIT ?)",
-                inbox_us,
+                " (SELECT id FROM inbox WHERE received_us < ? AND id < ? AND state <> 'RECEIVED' LIMIT ?)",
+                (inbox_us, before_uuid7(inbox_us)),
             ),
             (
                 "UPDATE inbox SET command = NULL, result = NULL WHERE id IN (SELECT id FROM inbox"
-                " WHERE received_us < ? AND state <> 'RECEIVED' AND command IS NOT NULL LIMIT ?)",
-                payload_us,
+                " WHERE received_us < ? AND id < ? AND state <> 'RECEIVED' AND command IS NOT NULL LIMIT ?)",
+                (payload_us, before_uuid7(payload_us)),
             ),
             (
                 "DELETE FROM sample WHERE (device, at_us) IN"
                 " (SELECT device, at_us FROM sample WHERE at_us < ? LIMIT ?)",
-                samples_us,
+                (samples_us,),
             ),
-            ("DELETE FROM charge WHERE id IN (SELECT id FROM charge WHERE charge_us < ? LIMIT ?)", counts_us),
-            ("DELETE FROM acted WHERE rowid IN (SELECT rowid FROM acted WHERE at_us < ? LIMIT ?)", counts_us),
+            (
+                "DELETE FROM charge WHERE id IN (SELECT id FROM charge WHERE charge_us < ? LIMIT ?)",
+                (counts_us,),
+            ),
+            (
+                "DELETE FROM acted WHERE rowid IN (SELECT rowid FROM acted WHERE at_us < ? LIMIT ?)",
+                (counts_us,),
+            ),
         )
         gone = self.prune_record(journal_us, now_us)
         return gone + sum(
-            self._sql.execute(statement, (before_us, PRUNED_TOGETHER_MAX)).rowcount
-            for statement, before_us in slices
+            self._sql.execute(statement, (*before, PRUNED_TOGETHER_MAX)).rowcount
+            for statement, before in slices
         )
