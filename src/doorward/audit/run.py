@@ -55,10 +55,10 @@ class Peers:
         self._count = 0
 
     async def follow(self, link: Link, rows: Sequence[Row]) -> None:
-        """Gather heads; check them together."""
+        """Gather heads; check them together. Link 0 stands for a record in which nothing stood yet."""
         for peer in link.peers:
             if peer.name in self._others:
-                if peer.seq <= self._gone[peer.name] and link.at_us >= self._kept_since_us:
+                if 0 < peer.seq <= self._gone[peer.name] and link.at_us >= self._kept_since_us:
                     self._too_soon(peer)
                 self._waiting.setdefault(peer.name, []).append(peer.head)
                 self._count += 1

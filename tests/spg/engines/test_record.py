@@ -120,3 +120,16 @@ async def test_a_beginning_that_went_without_a_word_is_missed(store: SqliteStore
 
     await store.write(cut)  # type: ignore[arg-type]
     assert (await audited(tmp_path)).counted == {"removed": 1}
+
+
+async def test_what_was_recorded_before_the_time_was_known_is_not_old(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """A gateway that booted in 1970 dates its first links so, and goes on today."""
+    for at_us in (60_000_000, 61_000_000, AT):
+        await store.write(lambda books, at=at_us: books.write_journal([row(at)], at))  # type: ignore[misc]
+    assert await prune(store, AT - 31 * DAY_US, AT) == 0
+    assert len(await links(store)) == 3
+    assert await prune(store, AT + 1, AT + 400 * DAY_US)
+    assert {link.at_us for link in await links(store)} == {AT + 400 * DAY_US}
+    assert (await audited(tmp_path)).findings == []

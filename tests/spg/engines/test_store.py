@@ -1,14 +1,16 @@
 """The gateway's store: real SQLite, with its own thread and without."""
 
 import asyncio
+import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from doorward.kit.ids import uuid7
 from doorward.spg.engines.sqlite import SqliteStore
 from doorward.spg.engines.store import NewerStore
-from doorward.spg.rules.facts import JournalRow, Mark
+from doorward.spg.rules.facts import DAY_US, JournalRow, Mark, Request
 from doorward.wire.messages import Known
 
 
@@ -80,7 +82,7 @@ async def test_what_came_while_the_clock_was_wrong_is_not_forgotten_as_old(store
     now_us, dice = 1_800_000_000_000_000, random.Random(1)
     wrong, old = uuid7(now_us, dice), uuid7(now_us - 500 * DAY_US, dice)
     rows = [
-        Request(id=id, party="p", party_ref=None, state="REFUSED", attempt=1, received_us=at, start_us=0, act_by_us=0)
+        Request(id=id, party="p", party_ref=id, state="REFUSED", attempt=1, received_us=at, start_us=0, act_by_us=0)
         for id, at in ((wrong, 60_000_000), (old, now_us - 500 * DAY_US))
     ]  # fmt: skip
     await store.write(lambda books: books.open(now_us))
@@ -92,6 +94,6 @@ async def test_what_came_while_the_clock_was_wrong_is_not_forgotten_as_old(store
         )
     )
     assert gone == 1
-    kept = await store.read(lambda books: books.seen([wrong, old], set()).requests)
+    kept = await store.read(lambda books: books.seen([wrong, old], set())[0])
     assert set(kept) == {wrong}
     await store.close()

@@ -26,6 +26,8 @@ NOTED = "checkpoint"
 """The name under which a link holds the number and digest of a checkpoint of the CCS."""
 CHECKPOINTS_KEPT_MAX = 1_000
 PRUNED_LINKS_MAX = 200
+DATED_SINCE_US = 1_577_836_800_000_000
+"""2020: a clock that shows an earlier time has booted without knowing it."""
 EXPIRED = "expired"
 """The step that says up to which link the record is no longer kept."""
 
@@ -116,7 +118,8 @@ class Record:
     def prune_record(self, before_us: int, now_us: int) -> int:
         """Remove a slice of the links, with their rows, that are older; say so in the record itself.
 
-        Only ever its oldest part, so that what is left is one chain, whose beginning a later link names.
+        Only ever its oldest part, so that what is left is one chain, whose beginning a later link names. What
+        was recorded before the time was known is as old as the link after it that bears a date.
         """
         gone = self._sql.execute(
             "DELETE FROM journal WHERE link = 0 AND seq IN"
@@ -125,17 +128,19 @@ class Record:
         ).rowcount
         last, hashed = 0, b""
         for seq, at_us, its_hash in self._sql.execute(
-            "SELECT seq, at_us, hash FROM chain ORDER BY seq LIMIT ?", (PRUNED_LINKS_MAX,)
+            "SELECT seq, at_us, hash FROM chain WHERE at_us >= ? ORDER BY seq LIMIT ?",
+            (DATED_SINCE_US, PRUNED_LINKS_MAX),
         ):
             if at_us >= before_us:
                 break
             last, hashed = seq, its_hash
         if not last:
             return gone
-        gone += self._sql.execute("DELETE FROM journal WHERE link BETWEEN 1 AND ?", (last,)).rowcount
-        gone += self._sql.execute("DELETE FROM chain WHERE seq <= ?", (last,)).rowcount
+        # Said before it is done: with all links gone, the next one would not know what it follows.
         note = JournalRow(at_us=now_us, step=EXPIRED, detail=f"links up to {last}, which was {hashed.hex()}")
         self.write_journal([note], now_us)
+        gone += self._sql.execute("DELETE FROM journal WHERE link BETWEEN 1 AND ?", (last,)).rowcount
+        gone += self._sql.execute("DELETE FROM chain WHERE seq <= ?", (last,)).rowcount
         return gone
 
     # what an auditor reads
