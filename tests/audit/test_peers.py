@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from doorward.audit.findings import Kind, Report
-from doorward.audit.records import CCS, open_gateway
+from doorward.audit.findings import CCS, Kind, Report
+from doorward.audit.records import open_gateway
 from doorward.audit.run import Peers
 from doorward.spg.engines.sqlite import SqliteStore
 from doorward.spg.engines.store import STORE_FILE

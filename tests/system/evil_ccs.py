@@ -164,10 +164,13 @@ class EvilCcs:
         """What the gateway answered to what we sent, by id."""
         return {each.id: each for each in self.heard if isinstance(each, Result) and each.id in self._sent}
 
+    def reports(self) -> list[Attempt]:
+        """What the gateway reported; it repeats a report until it hears that we have it."""
+        return list({each.seq: each for each in self.heard if isinstance(each, Attempt)}.values())
+
     def attempts(self) -> int:
-        """How many attempts the gateway has reported; it repeats a report until it hears that we have it."""
-        reports = {each.seq: each.count for each in self.heard if isinstance(each, Attempt)}
-        return sum(reports.values())
+        """How many attempts the gateway has reported."""
+        return sum(each.count for each in self.reports())
 
 
 class Forger:
