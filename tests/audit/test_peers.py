@@ -55,4 +55,6 @@ async def test_a_gateway_that_came_before_it_had_anything_on_record_is_sound(
 
 
 async def test_a_link_that_was_heard_of_lately_may_not_be_gone_already(tmp_path: Path) -> None:
-    assert Kind.TRUNCATED in await found(tmp_path, Head(writer=1, epoch=1, seq=1, hash=b"h" * 32), pruned=True)
+    assert Kind.TRUNCATED in await found(
+        tmp_path, Head(writer=1, epoch=1, seq=1, hash=b"h" * 32), pruned=True
+    )
