@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
 RUNS = [
     Run("sqlite", "--engines sqlite,websocket --light --gateways 200 --hand-over wait,webhook,stream"),
-    Run("real", "--engines sqlite,websocket --gateways 1000 --hand-over wait"),
+    Run("real", "--engines sqlite,websocket --gateways 1000 --hand-over wait,webhook"),
     Run(
         "postgresql-1",
         "--engines postgresql,mqtt --workers 1 --light --gateways 200 --hand-over wait,webhook",
