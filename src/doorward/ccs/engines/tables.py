@@ -92,6 +92,7 @@ party = Table(
     _number("calls_per_s"),
     _text("contact"),
     Column("utility", Boolean, nullable=False, server_default=false()),
+    Column("kind", Text, nullable=False, server_default="third_party"),
 )
 
 credential = Table(
@@ -119,6 +120,26 @@ endpoint = Table(
     _text("ca"),
     PrimaryKeyConstraint("party", "id"),
 )
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _key(),
+    _id("system", ForeignKey("party.id")),
+    _text("kinds"),
+    _id("party", default=""),
+    _id("service_point", default=""),
+    _id("gateway", default=""),
+    Column("failed_only", Boolean, nullable=False, server_default=false()),
+    _id("endpoint", default=""),
+    _text("state"),
+    _text("cursor"),
+    _number("next_us", 0),
+    _of("attempts", Integer(), "0"),
+    _number("failing_since_us", 0),
+    _text("why"),
+)
+"""What other systems of the utility are pushed, and how far that has come."""
 
 revoked_token = Table("revoked_token", metadata, _key(), _number("until_us"))
 proof = Table("proof", metadata, _key(), _number("until_us"))
@@ -579,11 +600,13 @@ event = Table(
     _text("webhook"),
     _number("next_us", 0),
     _of("attempts", Integer(), "0"),
+    _id("gateway", default=""),
     sqlite_autoincrement=True,
 )
 """``(xact, seq)`` is the cursor: the transaction's id where transactions run side by side, else 0."""
 Index("uq_event_id", event.c.id, unique=True)
 Index("ix_event_feed", event.c.party, event.c.xact, event.c.seq)
+Index("ix_event_all", event.c.xact, event.c.seq)
 _partial("ix_event_due", event.c.next_us, where="webhook = 'pending'")
 _partial("ix_event_request", event.c.request, where="request <> ''")
 

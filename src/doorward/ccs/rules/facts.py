@@ -51,6 +51,8 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     utility: bool = False
     """Whether this is the utility itself: its messages go first and are not limited, its controls are signed
     by a utility-operations key (B03, F05)."""
+    kind: Literal["third_party", "system"] = "third_party"
+    """A ``system`` is another system of the utility (A07): it reads and is told, by tokens for its own door."""
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,6 +256,8 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something to tell a third party: by webhook, by server-sent event, by polling.
 
+    Other systems of the utility read the events of all; those for them alone have no ``party``.
+
     ``kind``: ``request.receipt``, ``request.result``, ``request.warning``, ``device.notice``,
     ``access.granted``, ``access.changed``, ``access.withdrawn``. ``data`` holds no customer data for
     ``request.*`` (the result stays with the request); ``webhook`` is the state of its pushing.
@@ -268,6 +272,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     grant: str = ""
     data: msgspec.Raw = RAW_EMPTY
+    gateway: str = ""
     webhook: Literal["none", "pending", "done", "withheld", "dead"] = "pending"
     next_us: int = 0
     attempts: int = 0
