@@ -621,6 +621,44 @@ limit_log = Table(
 """Charge times: whole milliseconds after ``base_us`` as little-endian 32-bit numbers."""
 
 
+# --- what the customer service system says (I01, I02) ----------------------------------------------------
+
+css_event = Table(
+    "css_event",
+    metadata,
+    _key(),
+    _id("system", ForeignKey("party.id")),
+    _id("key"),
+    _text("body_hash"),
+    _text("kind"),
+    _id("account", default=""),
+    _id("service_point", default=""),
+    _number("at_us"),
+    _number("sequence", 0),
+    _number("received_us"),
+    _text("outcome"),
+    _text("detail"),
+    _text("changes"),
+    _number("settled_us", 0),
+)
+Index("uq_css_event_key", css_event.c.system, css_event.c.key, unique=True)
+_partial("ix_css_event_waiting", css_event.c.id, where="settled_us = 0")
+
+css_mark = Table("css_mark", metadata, _key("subject"), _number("at_us", 0), _number("sequence", 0))
+"""The newest that was said of each subject: what comes late does not undo it."""
+
+customer_flag = Table(
+    "customer_flag",
+    metadata,
+    _id("customer"),
+    _id("kind"),
+    _number("since_us"),
+    PrimaryKeyConstraint("customer", "kind"),
+)
+protected = Table("protected", metadata, _key("service_point"), _text("kinds"))
+"""Homes of flagged customers, for the accepting check: follows ``customer_flag`` and who lives where."""
+
+
 # --- what moves load (X04) ---------------------------------------------------------------------------
 
 fleet_log = Table("fleet_log", metadata, _key("key"), _text("moved"), _text("held"))
