@@ -11,7 +11,7 @@ from doorward.ccs.rules.facts import Endpoint, Party, Request
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.switchboard import ACK_WAIT_S
 from doorward.ccs.way_out import Accepted, Declined
-from doorward.wire.messages import Ack, Cancel, Command, Known, Provision, Reconcile, Time
+from doorward.wire.messages import ATTEMPT_ALL, Ack, Cancel, Command, Known, Provision, Reconcile, Time
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import SCENARIO, Step
 from tests.ccs.town import HOUR, LIMIT, READ, Town, settle
@@ -359,6 +359,32 @@ async def test_a_gateway_that_never_had_it_settles_what_was_unconfirmed_and_its_
     await town.gateway.say(Known(seq=town.gateway.seq, unknown=[request.id]))
     assert (await town.request(request.id)).settlement == "NOT_DONE"
     assert await town.events(kind="request.result") == [request.id, request.id]
+
+
+async def test_that_a_gateway_never_had_it_is_no_proof_when_it_was_sent_again_since(town: Town) -> None:
+    request = await town.accepted(READ)
+    await town.gateway.disconnect()
+    await town.gateway.connect()
+    town.gateway.seq += 1
+    await town.gateway.say(Known(seq=town.gateway.seq, unknown=[request.id], attempts=[1]))
+    assert (await town.request(request.id)).attempt == 2
+    town.clock.pass_s(61)
+    await town.upkeep.deadlines()
+    town.gateway.seq += 1
+    await town.gateway.say(Known(seq=town.gateway.seq, unknown=[request.id], attempts=[1]))
+    assert not (await town.request(request.id)).settlement, "the second try may have arrived"
+    town.gateway.seq += 1
+    await town.gateway.say(Known(seq=town.gateway.seq, unknown=[request.id], attempts=[2]))
+    assert (await town.request(request.id)).settlement == "NOT_DONE"
+
+
+async def test_a_gateway_refuses_every_try_of_what_is_to_be_cancelled_and_says_so(town: Town) -> None:
+    request = await town.accepted(READ)
+    await town.journey.cancel(town.token(), [request.id])
+    town.gateway.heard()
+    await town.gateway.disconnect()
+    await town.gateway.connect()
+    assert [m.attempts for m in town.gateway.heard() if isinstance(m, Reconcile)] == [[ATTEMPT_ALL]]
 
 
 async def test_without_proof_by_the_deadline_it_is_unconfirmed_and_settled_when_proof_comes(

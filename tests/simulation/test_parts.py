@@ -80,7 +80,7 @@ def test_a_world_in_which_nothing_can_happen_any_more_says_so() -> None:
 
 
 def accept(charges: Charges, id: str, at_us: int) -> list[str]:
-    return charges.moved(id, "", "QUEUED", 0, at_us, "bright", "sp-1", 2, 1)
+    return charges.moved(id, "", "QUEUED", 0, 0, at_us, "bright", "sp-1", 2, 1)
 
 
 def test_brute_force_sees_a_window_that_is_overfull_and_a_refusal_that_was_wrong() -> None:
@@ -92,11 +92,21 @@ def test_brute_force_sees_a_window_that_is_overfull_and_a_refusal_that_was_wrong
     assert accept(charges, "one too many", start_us + 60 * town.US)
 
 
+def test_what_was_sent_and_could_not_be_charged_again_stays_charged() -> None:
+    charges = Charges()
+    start_us = town.START_US
+    for at in range(town.PER_HOUR // 2):
+        accept(charges, f"r{at}", start_us + at * town.US)
+    charges.moved("r0", "SENT", "SENT", 1, start_us, 0, "bright", "sp-1", 2, 1)
+    charges.moved("r0", "AT_GATEWAY", "DONE", 1, 0, 0, "bright", "sp-1", 2, 1)
+    assert not charges.refused(start_us + 60 * town.US, "bright", "sp-1", 2, 1), "it was full"
+
+
 def test_what_was_given_back_makes_room() -> None:
     charges = Charges()
     start_us = town.START_US
     for at in range(town.PER_HOUR // 2):
         accept(charges, f"r{at}", start_us + at * town.US)
-    charges.moved("r0", "QUEUED", "EXPIRED", 0, start_us, "bright", "sp-1", 2, 1)
+    charges.moved("r0", "QUEUED", "EXPIRED", 0, start_us, start_us, "bright", "sp-1", 2, 1)
     assert charges.refused(start_us + 60 * town.US, "bright", "sp-1", 2, 1), "refused wrongly"
     assert accept(charges, "fits", start_us + 60 * town.US) == []

@@ -407,6 +407,32 @@ async def test_a_compressor_rests_before_it_is_turned_on_again(tmp_path: Path) -
 
 
 @in_virtual_time
+async def test_what_begins_later_is_not_begun_after_its_deadline_because_the_device_must_rest(
+    tmp_path: Path,
+) -> None:
+    home = await ready(tmp_path)
+    start_us = home.wall.now_us() + 10 * US
+    command = home.command(Operation.TURN_ON, "relay", start_us=start_us, act_before_us=start_us + US)
+    await home.tell(command)
+    await home.sleep(5)
+    await home.ask(Operation.TURN_OFF, "relay")
+    await home.sleep(90)
+    assert (home.results(command.id)[-1].state, home.adapter.acts_of(command.id)) == ("REFUSED", [])
+
+
+@in_virtual_time
+async def test_a_control_begins_at_its_start_though_that_is_its_deadline_less_the_margin(
+    tmp_path: Path,
+) -> None:
+    home = await ready(tmp_path)
+    start_us = home.wall.now_us() + 10 * US
+    result = await home.answer(
+        home.command(Operation.TURN_OFF, start_us=start_us, act_before_us=start_us), s=20
+    )
+    assert result.state == "DONE"
+
+
+@in_virtual_time
 async def test_a_compressor_is_let_go_only_after_its_rest(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     await home.ask(Operation.TURN_OFF, "heat")

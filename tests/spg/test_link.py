@@ -217,12 +217,17 @@ async def test_reconciling_repeats_what_is_known_and_says_what_never_came(tmp_pa
     await home.settle(1)
     await home.tell(Reconcile(ids=[done.id, waiting.id, lost.id], attempts=[1, 1, 2]))
     await home.settle(1)
-    assert [k.unknown for k in home.of(Known)] == [[lost.id]]
+    assert [(k.unknown, k.attempts) for k in home.of(Known)] == [([lost.id], [2])]
     assert len(home.results(done.id)) == before + 1
     assert home.steps(waiting.id).count(Step.GATEWAY_RECEIVED) == 2
     await home.tell(lost, replace(lost, attempt=2))
     await home.settle(3)
     assert home.adapter.acts == [], "late copies: the CCS was told that they never came"
+    await home.tell(Reconcile(ids=[lost.id], attempts=[1]))
+    await home.tell(replace(lost, attempt=2))
+    await home.settle(3)
+    assert home.of(Known)[-1].attempts == [2], "a question that comes late takes nothing back"
+    assert home.adapter.acts == []
     await home.tell(replace(lost, attempt=3))
     await home.settle(3)
     assert home.adapter.acts_of(lost.id) == ["turn_off"], "what the CCS sends anew is taken"

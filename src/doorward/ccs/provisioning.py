@@ -2,6 +2,7 @@
 
 from doorward.ccs.ports import Books
 from doorward.ccs.rules.facts import Device, Grant, Provisioned
+from doorward.ccs.way_back import last_attempt
 from doorward.wire.messages import (
     Cancel,
     Down,
@@ -26,7 +27,7 @@ async def greeting(books: Books, gateway: str, now_us: int) -> tuple[int, list[D
     if desired is not None:
         messages += desired_state(desired, now_us)
     ids = [id for id in open_ids[:RECONCILE_IDS_MAX] if id in opened]
-    messages.append(Reconcile(ids=ids, attempts=[opened[id].attempt for id in ids]))
+    messages.append(Reconcile(ids=ids, attempts=[last_attempt(opened[id]) for id in ids]))
     messages += [Cancel(id=each.id, by_party=each.party) for each in opened.values() if each.cancel_asked]
     return (desired.gateway.desired_version if desired else 0), messages
 

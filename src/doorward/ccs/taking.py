@@ -157,8 +157,9 @@ class Taking:
             refusal = Refused(message.reason, message.detail)
             self.attempt(gateway, refusal, party=message.party, device=message.device)
         elif isinstance(message, Known):
-            for id in message.unknown:
-                self._unknown_there(gateway, id)
+            attempts = [*message.attempts, *([1] * len(message.unknown))]
+            for id, attempt in zip(message.unknown, attempts, strict=False):
+                self._unknown_there(gateway, id, attempt)
 
     def _about(self, gateway: str, id: str, said: list[Receipt | Result]) -> None:
         request = self.taken.requests.get(id)
@@ -183,10 +184,11 @@ class Taking:
         elif changed.at_gateway_us and not request.at_gateway_us:
             self.taken.events.append(way_back.receipt_event(changed, self._now_us, self._rng))
 
-    def _unknown_there(self, gateway: str, id: str) -> None:
-        """The gateway never had it: send it again, or settle what was unconfirmed."""
+    def _unknown_there(self, gateway: str, id: str, attempt: int) -> None:
+        """The gateway never had it, and refuses it up to this attempt: send it again, or settle what was
+        unconfirmed. What was sent after that may have arrived, however late this word came."""
         request = self.taken.requests.get(id)
-        if request is None or request.gateway != gateway:
+        if request is None or request.gateway != gateway or attempt < way_back.last_attempt(request):
             return
         state = after(State(request.state), Move.UNKNOWN_THERE)
         if state is not None:

@@ -16,7 +16,7 @@ from doorward.ccs.rules.lifecycle import Event as Move
 from doorward.ccs.rules.lifecycle import State, after, event_of_result
 from doorward.kit.ids import uuid7
 from doorward.wire.chain import payload_digest
-from doorward.wire.messages import Notice, Receipt, Result
+from doorward.wire.messages import ATTEMPT_ALL, Notice, Receipt, Result
 from doorward.wire.reasons import Reason, Refused
 from doorward.wire.steps import Actor, Outcome, Step
 
@@ -287,6 +287,12 @@ def cancel(request: Request, now_us: int, by: Actor, reason: Reason) -> tuple[Re
     if request.cancel_asked or (State(request.state).is_final and not runs):
         return request, []
     return replace(request, cancel_asked=True, ready_us=now_us, attempt=0), [asked]
+
+
+def last_attempt(request: Request) -> int:
+    """Return up to which attempt its gateway is asked to refuse a request that it never had: the last one that
+    was sent; all of them when it is to be cancelled (then ``attempt`` counts the askings for that)."""
+    return ATTEMPT_ALL if request.cancel_asked else request.attempt
 
 
 def journal_of(request: Request, steps: Steps, now_us: int) -> JournalRow:

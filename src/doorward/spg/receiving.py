@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from doorward.spg.desk import Desk, Entry
 from doorward.spg.ports import Pair
 from doorward.spg.rules import checks, controls
-from doorward.spg.rules.facts import ATTEMPT_ALL, Charge, Control, Held, Request
+from doorward.spg.rules.facts import Charge, Control, Held, Request
 from doorward.spg.rules.page import Page
 from doorward.wire.chain import payload_digest
 from doorward.wire.grants import GrantDocument, LeaseDocument, TrustDocument
 from doorward.wire.messages import (
+    ATTEMPT_ALL,
     Ack,
     Applied,
     Cancel,
@@ -454,17 +455,19 @@ class Receiving:
         page.out.append(result)
 
     def _reconcile(self, message: Reconcile, seen: Seen, page: Page) -> None:
-        unknown = []
+        unknown, refused = [], []
         attempts = [*message.attempts, *([1] * len(message.ids))]
         for id, attempt in zip(message.ids, attempts, strict=False):
             known = seen.requests.get(id)
             if known is None or known.state == UNKNOWN:
+                up_to = max(attempt, known.attempt) if known is not None else attempt
                 unknown.append(id)
-                seen.requests[id] = self._tombstone(id, UNKNOWN, attempt, page)
+                refused.append(up_to)
+                seen.requests[id] = self._tombstone(id, UNKNOWN, up_to, page)
             else:
                 self._again(known, page)
         if unknown:
-            page.out.append(Known(seq=0, unknown=unknown))
+            page.out.append(Known(seq=0, unknown=unknown, attempts=refused))
             page.note("reconciled", page.now_us, detail=f"{len(unknown)} of {len(message.ids)} never came")
 
     def _tombstone(

@@ -84,6 +84,10 @@ class Withdraw(Message, frozen=True, tag="withdraw", kw_only=True):
     at_us: int
 
 
+ATTEMPT_ALL = 2**31
+"""In place of an attempt: whatever attempt comes, none of them is taken any more."""
+
+
 class Reconcile(Message, frozen=True, tag="reconcile", kw_only=True):
     """Ids that the CCS holds open for this gateway; it answers with what it knows of each.
 
@@ -234,10 +238,15 @@ class Attempt(Message, frozen=True, tag="attempt", kw_only=True):
 
 
 class Known(Message, frozen=True, tag="known", kw_only=True):
-    """Answer to :class:`Reconcile`: ids that the gateway never had. Of the others it repeats results."""
+    """Answer to :class:`Reconcile`: ids that the gateway never had. Of the others it repeats results.
+
+    ``attempts`` are those up to which it refuses each of them from now on, in the order of ``unknown`` (1
+    where it is missing): of a later attempt, sent while this word was on its way, it says nothing.
+    """
 
     seq: int
     unknown: list[str]
+    attempts: list[int] = []
 
 
 Down = (

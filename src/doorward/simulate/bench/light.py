@@ -116,8 +116,10 @@ class LightGateway:
             at_us = self._clock.now_us()
             return [self._kept(Applied(seq=self._next(), version=message.version, at_us=at_us))]
         elif isinstance(message, Reconcile):
-            unknown = [id for id in message.ids if id not in self._acted]
-            return [self._kept(Known(seq=self._next(), unknown=unknown))]
+            asked = zip(message.ids, message.attempts, strict=True)
+            unknown = {id: attempt for id, attempt in asked if id not in self._acted}
+            word = Known(seq=self._next(), unknown=list(unknown), attempts=list(unknown.values()))
+            return [self._kept(word)]
         return []
 
     def _act(self, command: Command) -> list[Up]:

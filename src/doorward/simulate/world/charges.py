@@ -40,25 +40,30 @@ class Charges:
         before: str,
         after: str,
         attempt: int,
+        before_us: int,
         charge_us: int,
         party: str,
         place: str,
         need: int,
         sharers: int,
     ) -> list[str]:
-        """A request was made or moved; return what is wrong with that."""
-        known = self._of[id]
+        """A request was made or moved, its charge from ``before_us`` to ``charge_us`` (0: none); return what is
+        wrong with that.
+
+        A charge is given back when it is known that what it was for never left; what may have crossed stays.
+        """
         if attempt:
             self._sent.add(id)
         if after in ("EXPIRED", "CANCELLED") and id not in self._sent:
-            self._give_back(id, party, place, need)
+            self._give_back(self._of.pop(id, []), party, place, need)
             return []
-        if charge_us and charge_us not in known:
-            if before in ("ACCEPTED", "QUEUED"):
-                self._give_back(id, party, place, need)
+        if charge_us == before_us:
+            return []
+        if before_us and before in ("ACCEPTED", "QUEUED"):
+            self._of[id].remove(before_us)
+            self._give_back([before_us], party, place, need)
+        if charge_us:
             return self._charge(id, charge_us, party, place, need, sharers)
-        if not charge_us and known and before != "SENT":
-            self._give_back(id, party, place, need)
         return []
 
     def _charge(self, id: str, charge_us: int, party: str, place: str, need: int, sharers: int) -> list[str]:
@@ -75,8 +80,8 @@ class Charges:
                 )
         return wrong
 
-    def _give_back(self, id: str, party: str, place: str, need: int) -> None:
-        for charge_us in self._of.pop(id, []):
+    def _give_back(self, charges_us: list[int], party: str, place: str, need: int) -> None:
+        for charge_us in charges_us:
             for log in (self._whole[place], self._own[party, place]):
                 for _ in range(need):
                     log.remove(charge_us)

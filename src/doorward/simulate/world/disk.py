@@ -137,28 +137,29 @@ class CcsDisk(CcsSqliteStore):
         tape = _Tape(connection, self.FIXED)
         connection.execute(
             "CREATE TEMP TABLE moved (kind TEXT, id TEXT, before TEXT, after TEXT, attempt INTEGER,"
-            " sent INTEGER, charge_us INTEGER, party TEXT, service_point TEXT, device TEXT, data BLOB)"
+            " sent INTEGER, before_us INTEGER, charge_us INTEGER, party TEXT, service_point TEXT, device TEXT,"
+            " data BLOB)"
         )
         connection.execute(
             "CREATE TEMP TRIGGER request_made AFTER INSERT ON main.request BEGIN INSERT INTO moved"
-            " VALUES ('request', NEW.id, '', NEW.state, NEW.attempt, NEW.attempt > 0,"
+            " VALUES ('request', NEW.id, '', NEW.state, NEW.attempt, NEW.attempt > 0, 0,"
             " NEW.charge_us, NEW.party, NEW.service_point, NEW.device, NEW.charged); END"
         )
         connection.execute(
             "CREATE TEMP TRIGGER request_moved AFTER UPDATE ON main.request WHEN OLD.state <> NEW.state"
             " OR OLD.attempt < NEW.attempt OR OLD.charge_us <> NEW.charge_us BEGIN INSERT INTO moved"
             " VALUES ('request', NEW.id, OLD.state, NEW.state, NEW.attempt, OLD.attempt < NEW.attempt,"
-            " NEW.charge_us, NEW.party, NEW.service_point, NEW.device, NEW.charged); END"
+            " OLD.charge_us, NEW.charge_us, NEW.party, NEW.service_point, NEW.device, NEW.charged); END"
         )
         connection.execute(
             "CREATE TEMP TRIGGER handed AFTER INSERT ON main.journal"
             " WHEN instr(NEW.steps, 'handing_over') BEGIN INSERT INTO moved"
-            " VALUES ('handing over', NEW.message, '', '', 0, 0, NEW.at_us, NEW.party, NEW.service_point,"
+            " VALUES ('handing over', NEW.message, '', '', 0, 0, 0, NEW.at_us, NEW.party, NEW.service_point,"
             " NEW.device, NULL); END"
         )
         connection.execute(
             "CREATE TEMP TRIGGER event_made AFTER INSERT ON main.event BEGIN INSERT INTO moved"
-            " VALUES (NEW.kind, NEW.request, '', '', 0, 0, NEW.created_us, NEW.party, NEW.service_point,"
+            " VALUES (NEW.kind, NEW.request, '', '', 0, 0, 0, NEW.created_us, NEW.party, NEW.service_point,"
             " NEW.device, NEW.data); END"
         )
         return tape

@@ -65,6 +65,8 @@ class Ledger:
             pair: [AccessChange(0, 1, True)] for pair in town.GRANTED
         }
         self.finals: dict[str, list[str]] = defaultdict(list)
+        self.recorded: dict[str, int] = defaultdict(int)
+        """Request → the highest attempt that was ever committed: a cancellation counts its own from 1 again."""
         self.frames = 0
         self.commits = 0
 
@@ -91,6 +93,7 @@ class Ledger:
             after,
             attempt,
             sent,
+            before_us,
             charge_us,
             party,
             place,
@@ -99,8 +102,9 @@ class Ledger:
         ) in self.world.disks.ccs.moves():
             if kind == "request":
                 self.note(process.name, f"request {id[-6:]} {before or 'new'} → {after}, attempt {attempt}")
+                self.recorded[id] = max(attempt, self.recorded[id])
                 self._moved(process, id, before, after, bool(sent))
-                self._charged(id, before, after, attempt, charge_us, party, place, data)
+                self._charged(id, before, after, attempt, before_us, charge_us, party, place, data)
             elif kind == "request.warning":
                 self.note(process.name, f"warning about {id[-6:]}: {bytes(data).decode()}")
                 self._warned(charge_us, party, place, device, data)
@@ -161,6 +165,7 @@ class Ledger:
         before: str,
         after: str,
         attempt: int,
+        before_us: int,
         charge_us: int,
         party: str,
         place: str,
@@ -169,7 +174,9 @@ class Ledger:
         if not need:
             return
         sharers = self.sharers(place)
-        wrong = self.charges.moved(id, before, after, attempt, charge_us, party, place, need, sharers)
+        wrong = self.charges.moved(
+            id, before, after, attempt, before_us, charge_us, party, place, need, sharers
+        )
         for detail in wrong:
             self.breach("limit", detail)
 
@@ -206,10 +213,8 @@ class Ledger:
                 self.note(worker, f"↓ {gateway} {_words(message)}")
             if isinstance(message, Ack):
                 self._acknowledged(gateway, message.seqs)
-            if isinstance(message, Command):
-                rows = self.world.disks.ccs.ask("SELECT attempt FROM request WHERE id = ?", message.id)
-                if not rows or rows[0][0] < message.attempt:
-                    self.breach("write before send", f"command {message.id} left before it was recorded")
+            if isinstance(message, Command) and self.recorded[message.id] < message.attempt:
+                self.breach("write before send", f"command {message.id} left before it was recorded")
 
     def saw_up(self, gateway: str, frame: bytes) -> None:
         """A frame leaves a gateway: what it says stands on its disk already (P17)."""

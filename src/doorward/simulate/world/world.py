@@ -38,6 +38,7 @@ LOOK_S = 10.0
 RENEWED_S = 2.0
 
 
+LEASES = "SELECT worker, min(until_us) FROM lease GROUP BY worker"
 LEFT_AT_CCS = {
     "open": "SELECT count(*) FROM request WHERE final_us = 0",
     "to send": "SELECT count(*) FROM request WHERE ready_us IS NOT NULL",
@@ -159,6 +160,7 @@ class World:
         for process in self._processes:
             if process.paused:
                 process.go_on()
+        self.health_changed()
         for device in self.street.devices.values():
             device.mood = Mood.WELL
             self.override(device, False)
@@ -305,6 +307,8 @@ class World:
         if to_s - self._renewed_s < RENEWED_S:
             return
         self._renewed_s = to_s
+        if self._lapsed():
+            self.due.shake()
         if self.due.shaken:
             return
         for worker in self.living_workers():
@@ -318,6 +322,11 @@ class World:
                 self.disks.ccs.ask(
                     "UPDATE worker SET until_us = ? WHERE name = ?", until_us, worker.process.name
                 )
+
+    def _lapsed(self) -> bool:
+        """Whether a lease has ended by its owner's clock, which was set: it is renewed at the real pace."""
+        ends = {each.process.name: each.clock.now_us() for each in self.living_workers()}
+        return any(until_us <= ends.get(owner, 0) for owner, until_us in self.disks.ccs.ask(LEASES))
 
     # --- what people do ------------------------------------------------------------------------------------
 

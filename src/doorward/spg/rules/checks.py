@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from doorward.spg.rules.facts import Charge, Policy
+from doorward.spg.rules.facts import US, Charge, Policy
 from doorward.spg.rules.house import House, binding_of
 from doorward.spg.rules.limits import require_room
 from doorward.wire.codec import depth_within
@@ -77,8 +77,15 @@ def judge(
         require_room(command, held.document, log, policy, now_us)
     act_by_us = command.act_before_us
     if start_us > now_us:
-        act_by_us = max(act_by_us, start_us + policy.start_late_us_max)
+        act_by_us = max(act_by_us, _start_by(command, start_us, policy))
     return act_by_us if signed_until_us is None else min(act_by_us, signed_until_us)
+
+
+def _start_by(command: Command, start_us: int, policy: Policy) -> int:
+    """Return before when a control that begins later must be begun: not long after its start, and not after
+    the deadline that its third party was promised (``act_before_us`` is that less the draw and the margin)."""
+    asked_us = command.act_before_us + max(0, command.spread_s) * US
+    return min(start_us + policy.start_late_us_max, max(start_us, asked_us) + policy.start_margin_us)
 
 
 def usable_permits(

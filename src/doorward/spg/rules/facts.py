@@ -12,9 +12,6 @@ MINUTE_US = 60 * US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
-ATTEMPT_ALL = 2**31
-"""Attempt number of a tombstone that no later copy of a message passes."""
-
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """Who the gateway is, and whom it believes.
@@ -41,6 +38,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     control_us_default: int = CONTROL_US_DEFAULT
     start_late_us_max: int = MINUTE_US
     """How late a control with a start in the future may begin."""
+    start_margin_us: int = 5 * US
+    """How late it may begin at least, however near its start its deadline is: the CCS's margin for clocks."""
     start_spread_us_max: int = 60 * MINUTE_US
     """The longest random start that a command may ask for."""
     campaign_spread_us: int = 10 * MINUTE_US
