@@ -92,7 +92,9 @@ class FakeEndpoints:
         self.pushed: list[tuple[Endpoint, str, bytes]] = []
         self.failure = ""
 
-    async def push(self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int) -> list[str]:
+    async def push(
+        self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int, media: str = "application/json"
+    ) -> list[str]:
         self.pushed += posts
         return [self.failure] * len(posts)
 

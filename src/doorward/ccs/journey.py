@@ -41,6 +41,7 @@ from doorward.ccs.pushing import Pushing
 from doorward.ccs.refusals import RefusalMeter, note_refusals
 from doorward.ccs.rules.asking import Ask
 from doorward.ccs.rules.facts import Grant, JournalRow, LimitLog, Provisioned, Request
+from doorward.ccs.rules.feed import receipt_news
 from doorward.ccs.rules.formats import Catalogue
 from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.switchboard import Switchboard
@@ -108,6 +109,8 @@ class Journey:
         self._trust = trust
         self.renew: Callable[[str, str], None] = lambda _gateway, _csr: None
         """Called with a gateway's request for a new certificate; must not block."""
+        self.came_or_went: Callable[[str, bool], None] = lambda _gateway, _connected: None
+        """Called when a gateway connected or went away; must not block."""
         self.waiters = Waiters()
         self.refusals = RefusalMeter(terms.refusals_per_minute_max)
         self.switchboard = Switchboard(link, master_key, lambda: claim().epoch, terms.in_flight_max)
@@ -309,6 +312,7 @@ class Journey:
             asyncio.get_running_loop().call_later(HELLO_WAIT_S, self._still_silent, gateway)
         else:
             self.switchboard.lost(gateway)
+        self.came_or_went(gateway, connected)
 
     def _still_silent(self, gateway: str) -> None:
         if gateway in self.link.connected() and not self.switchboard.greeted_among({gateway}):
@@ -370,7 +374,9 @@ class Journey:
         await books.mark_frames(marks, now_us)
         await books.update_requests(list(taken.changed.values()))
         taken.head = await books.write_journal(taken.journal(now_us), taken.peers.values())
-        await books.applied(taken.applied, now_us, taken.failed)
+        received = await books.applied(taken.applied, now_us, taken.failed)
+        if received:
+            await books.add_events(receipt_news(received, now_us))
         return taken
 
     async def _hand_over_here(self, books: Books, taken: Taken, now_us: int) -> None:

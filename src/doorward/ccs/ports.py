@@ -32,6 +32,7 @@ from doorward.ccs.rules.facts import (
     Tier,
 )
 from doorward.ccs.rules.facts import Link as DatedLink
+from doorward.ccs.rules.feed import Subscription
 from doorward.ccs.rules.fleet import FleetLog, Hold, Quarantined
 from doorward.ccs.rules.homes import AccessChange, HomeNote, PartyNote
 from doorward.ccs.rules.people import Person, Session
@@ -405,9 +406,10 @@ class Books(FleetBooks, Protocol):
         versions: Mapping[str, int],
         now_us: int,
         failed: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
+    ) -> list[AccessChange]:
         """Gateways have confirmed these versions of their desired state: they hold what changed up to them,
-        apart from the grants that they could not take (``failed``: gateway → grant → why)."""
+        apart from the grants that they could not take (``failed``: gateway → grant → why). Return the changes
+        of which that is news."""
         ...
 
     async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
@@ -672,7 +674,63 @@ class AgreementBooks(Protocol):
         ...
 
 
-class AllBooks(Books, Registry, PeopleBooks, AgreementBooks, Protocol):
+class SystemBooks(Protocol):
+    """What the utility's other systems read of everybody's, and what they are told, in the same transaction.
+
+    ``since`` and ``before`` are ids (UUIDv7, so in the order of time): from the first on, before the second.
+    """
+
+    async def all_requests(
+        self, since: str, before: str, limit: int, *, party: str = "", points: Collection[str] | None = None
+    ) -> list[Request]:
+        """Requests, newest first: of all, of a party, or at some service points."""
+        ...
+
+    async def all_changes(
+        self, since: str, before: str, limit: int, *, points: Collection[str] | None = None
+    ) -> list[AccessChange]:
+        """Changes of access, newest first."""
+        ...
+
+    async def journal_of_day(self, day: int, since: str, before: str, limit: int) -> list[JournalRow]:
+        """Rows of messages of a day (since 1970), newest first."""
+        ...
+
+    async def everything(self, after: str, limit: int) -> list[Event]:
+        """Events of all after a cursor, oldest first, never skipping one that commits late. Raises
+        :class:`~doorward.wire.reasons.Refused` for what is no cursor."""
+        ...
+
+    async def everything_end(self) -> str:
+        """The cursor after which there is no event yet (``""`` when there is none at all)."""
+        ...
+
+    async def everything_since(self, since: str) -> str:
+        """The cursor right before the first event whose id is not less; the end where there is none."""
+        ...
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All subscriptions by id."""
+        ...
+
+    async def due_subscriptions(self, now_us: int, limit: int) -> list[Subscription]:
+        """Active ones with an endpoint whose ``next_us`` has come."""
+        ...
+
+    async def put_subscriptions(self, subscriptions: Sequence[Subscription]) -> None:
+        """Insert or replace by id."""
+        ...
+
+    async def delete_subscriptions(self, ids: Collection[str]) -> int:
+        """Remove some; how many there were."""
+        ...
+
+    async def move_subscription(self, was: Subscription, now: Subscription) -> bool:
+        """Write how far one has come, unless it was moved or claimed since it was read; whether it was."""
+        ...
+
+
+class AllBooks(Books, Registry, PeopleBooks, AgreementBooks, SystemBooks, Protocol):
     """All views of one transaction: what a store hands to a step."""
 
 
@@ -764,7 +822,9 @@ class Link(Protocol):
 class Notifier(Protocol):
     """Pushes to third parties' endpoints."""
 
-    async def push(self, posts: "Sequence[tuple[Endpoint, str, bytes]]", now_us: int) -> list[str]:
+    async def push(
+        self, posts: "Sequence[tuple[Endpoint, str, bytes]]", now_us: int, media: str = "application/json"
+    ) -> list[str]:
         """POST each (endpoint, message id, body), signed after Standard Webhooks; return per post ``""``
         for a 2xx, or what went wrong in words. Every post ends within its time-out; addresses are checked
         against the deny list and redirects are not followed."""

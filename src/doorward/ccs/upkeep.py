@@ -19,6 +19,7 @@ from doorward.ccs.leasing import Leasing, built_in
 from doorward.ccs.ports import Books, ConsentAuthority
 from doorward.ccs.refusals import attempt_row
 from doorward.ccs.rules.facts import Event, Request, StepRecord
+from doorward.ccs.rules.feed import request_news
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.weighing import give_back, is_weighed
 from doorward.kit.ids import uuid7
@@ -136,6 +137,7 @@ class Upkeep:
             ended.append(after_it)
             if not request.at_gateway_us:
                 events.append(self._warning(after_it, reason, now_us))
+                events.append(request_news("message.failed", after_it, reason.value, now_us))
                 steps = [*steps, StepRecord(at_us=now_us, step=Step.WARNED, reason=reason)]
             rows.append(way_back.journal_of(after_it, steps, now_us))
             events.append(way_back.result_event(after_it, now_us, self._rng))

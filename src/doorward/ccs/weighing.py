@@ -12,6 +12,7 @@ from doorward.ccs import way_out
 from doorward.ccs.ports import Books, Pair
 from doorward.ccs.rules import fleet
 from doorward.ccs.rules.facts import Device, Event, Request
+from doorward.ccs.rules.feed import request_news
 from doorward.ccs.rules.fleet import Hold, Load, Quarantined, Scales
 from doorward.ccs.rules.lifecycle import State
 from doorward.ccs.terms import Terms
@@ -156,21 +157,22 @@ class Weighing:
         await self._books.put_quarantined([each for id, each in self._over.items() if id in won])
 
     def warnings(self, standing: Sequence[Standing], rng: random.Random) -> list[Event]:
-        """F20: whoever's request waits in quarantine is told so at once."""
-        return [
+        """F20: whoever's request waits in quarantine is told so at once, and the utility's systems are."""
+        over = [each.request for each in standing if isinstance(each, Entry) and each.request.id in self._over]
+        news = [request_news("quarantine.held", each, each.detail, self._now_us) for each in over]
+        return news + [
             way_out.warning(
-                each.request.id,
-                each.request.party,
-                each.request.service_point,
-                each.request.device,
-                each.request.received_us,
+                each.id,
+                each.party,
+                each.service_point,
+                each.device,
+                each.received_us,
                 Reason.FLEET_CAP,
-                each.request.detail,
+                each.detail,
                 self._now_us,
                 rng,
             )
-            for each in standing
-            if isinstance(each, Entry) and each.request.id in self._over
+            for each in over
         ]
 
 

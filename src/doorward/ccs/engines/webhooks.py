@@ -32,6 +32,7 @@ from doorward.wire.codec import NOT_JSON
 from doorward.wire.webhook_signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 US = 1_000_000
+JSON = "application/json"
 TARGETS_KEPT_MAX = 4096
 CONTEXTS_KEPT_MAX = 256
 ADDRESSES_MAX = 16
@@ -86,10 +87,12 @@ class AiohttpNotifier:
             return str(error)
         return ""
 
-    async def push(self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int) -> list[str]:
+    async def push(
+        self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int, media: str = JSON
+    ) -> list[str]:
         """POST each (endpoint, message id, body) signed; per post ``""`` for a 2xx, or what went wrong."""
         at_s = now_us // US
-        return await asyncio.gather(*(self._push_one(*post, at_s) for post in posts))
+        return await asyncio.gather(*(self._push_one(*post, at_s, media) for post in posts))
 
     async def prove(self, endpoint: Endpoint, challenge: str, now_us: int) -> str:
         """Send a challenge; ``""`` when the endpoint answered 2xx with the same, or what went wrong."""
@@ -116,11 +119,13 @@ class AiohttpNotifier:
         target = check_url(text, self._policy)
         return target, URL(target.url, encoded=True)
 
-    async def _push_one(self, endpoint: Endpoint, message: str, body: bytes, at_s: int) -> str:
-        wrong, _ = await self._post(endpoint, message, body, at_s)
+    async def _push_one(self, endpoint: Endpoint, message: str, body: bytes, at_s: int, media: str) -> str:
+        wrong, _ = await self._post(endpoint, message, body, at_s, media)
         return wrong
 
-    async def _post(self, endpoint: Endpoint, message: str, body: bytes, at_s: int) -> tuple[str, bytes]:
+    async def _post(
+        self, endpoint: Endpoint, message: str, body: bytes, at_s: int, media: str = JSON
+    ) -> tuple[str, bytes]:
         """Return (what went wrong or ``""``, the answer's body)."""
         try:
             target, url = self._target(endpoint.url)
@@ -128,7 +133,7 @@ class AiohttpNotifier:
             if endpoint.pin and not target.secure:
                 return "a pin needs https", b""
             headers = {
-                "Content-Type": "application/json",
+                "Content-Type": media,
                 ID_HEADER: message,
                 TIMESTAMP_HEADER: str(at_s),
                 SIGNATURE_HEADER: sign(message, at_s, body, endpoint.secrets, self._key),

@@ -207,7 +207,9 @@ class ThirdParties:
 
     # --- endpoints (a Notifier) ----------------------------------------------------------------------------
 
-    async def push(self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int) -> list[str]:
+    async def push(
+        self, posts: Sequence[tuple[Endpoint, str, bytes]], now_us: int, media: str = "application/json"
+    ) -> list[str]:
         """Deliver webhooks, as far as the endpoints are well."""
         await asyncio.sleep(self._rng.random() * 0.1)
         answers = []

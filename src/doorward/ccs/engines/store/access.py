@@ -8,13 +8,25 @@ from msgspec.structs import replace
 from sqlalchemy import Select, or_, select, update
 
 from doorward.ccs.engines import tables as t
-from doorward.ccs.engines.sql import Flavour, Statement, exactly, locked, number, putting, updating, words
+from doorward.ccs.engines.sql import (
+    Flavour,
+    Row,
+    Statement,
+    exactly,
+    locked,
+    number,
+    putting,
+    updating,
+    words,
+)
+from doorward.ccs.engines.store.agreements import CHANGE
 from doorward.ccs.engines.store.base import DAY_US
 from doorward.ccs.engines.store.catalogue import COUNTER, Counting
 from doorward.ccs.engines.store.dispatch import GATEWAY, Dispatching
 from doorward.ccs.engines.store.facts import GRANT, Facts, live
 from doorward.ccs.engines.store.record import Recording
 from doorward.ccs.rules.facts import Gateway, Grant, Provisioned
+from doorward.ccs.rules.homes import AccessChange
 
 WITHDRAWN_SHOWN_US = DAY_US
 """How long before a gateway last confirmed a grant may have ended and still be named as withdrawn to it;
@@ -84,6 +96,7 @@ RECEIVED = Statement(
             t.access_change.c.gateway_version <= number("version"),
         )
         .values(applied_us=number("at"))
+        .returning(*CHANGE.columns)
     ),
     "gateway",
     "version",
@@ -99,6 +112,7 @@ FAILED = Statement(
             f.any_of(t.access_change.c.grant, "grants"),
         )
         .values(failed=words("why"))
+        .returning(*CHANGE.columns)
     ),
     "gateway",
     "grants",
@@ -229,15 +243,18 @@ class Access(Counting, Facts, Dispatching, Recording):
         versions: Mapping[str, int],
         now_us: int,
         failed: Mapping[str, Mapping[str, str]] | None = None,
-    ) -> None:
+    ) -> list[AccessChange]:
         """Gateways have confirmed these versions; a version never goes back. What changed up to then is theirs,
-        apart from the grants that they could not take (``failed``: gateway → grant → why)."""
+        apart from the grants that they could not take (``failed``: gateway → grant → why). Return the changes
+        of which that is news."""
+        rows: list[Row] = []
         for gateway, causes in (failed or {}).items():
             for grant, why in causes.items():
-                await self._on.do(FAILED, gateway, [grant], why)
+                rows += await self._on.rows(FAILED, gateway, [grant], why)
         await self._on.many(APPLIED, [(versions[id], now_us, id) for id in sorted(versions)])
         for id in sorted(versions):
-            await self._on.do(RECEIVED, id, versions[id], now_us)
+            rows += await self._on.rows(RECEIVED, id, versions[id], now_us)
+        return [CHANGE.load(row) for row in rows]
 
     async def put_gateways(self, gateways: Sequence[Gateway]) -> None:
         """Insert or replace gateways as they were read under a lock."""

@@ -119,7 +119,7 @@ CURSOR = re.compile("([0-9a-z]{1,13})[.]([0-9a-z]{1,13})")
 NUMBER_MAX = (1 << 63) - 1
 
 
-def _cursor(text: str) -> tuple[int, int]:
+def place_of(text: str) -> tuple[int, int]:
     """(transaction, number) of a cursor that we gave out; raise :class:`Refused` for anything else."""
     if not text:
         return BEGINNING
@@ -139,12 +139,18 @@ def _base36(value: int) -> str:
     return digits or "0"
 
 
-def _load(row: Row) -> Event:
+def event_of(row: Row) -> Event:
+    """Return the event of a row that ends with its place in the feed."""
     return EVENT.load(row, cursor=_text(row))
 
 
+def cursor_at(xact: int, seq: int) -> str:
+    """Return the cursor of a place in a feed."""
+    return f"{_base36(xact)}.{_base36(seq)}"
+
+
 def _text(row: Row) -> str:
-    return f"{_base36(row[-2])}.{_base36(row[-1])}"
+    return cursor_at(row[-2], row[-1])
 
 
 class WayBack(Part):
@@ -157,11 +163,13 @@ class WayBack(Part):
     async def claim_events(self, now_us: int, until_us: int, limit: int) -> list[Event]:
         """Events whose webhook is due, now ours until ``until_us``; oldest first."""
         rows = await self._on.rows(CLAIM_EVENTS, now_us, until_us, limit)
-        return [_load(row) for row in sorted(rows, key=lambda row: (row[-2], row[-1]))]
+        return [event_of(row) for row in sorted(rows, key=lambda row: (row[-2], row[-1]))]
 
     async def events_of(self, requests: Collection[str], kind: str) -> dict[str, Event]:
         """The newest event of ``kind`` per request."""
-        return {event.request: event for event in map(_load, await self._on.rows(EVENTS_OF, requests, kind))}
+        return {
+            event.request: event for event in map(event_of, await self._on.rows(EVENTS_OF, requests, kind))
+        }
 
     async def update_events(self, events: Sequence[Event]) -> None:
         """Write webhook state, attempts, ``next_us`` of events."""
@@ -170,12 +178,12 @@ class WayBack(Part):
     async def feed(self, party: str, after: str, kinds: Collection[str], limit: int) -> list[Event]:
         """Events of a party after a cursor, oldest first. Those of a transaction that began before one that
         still runs are not shown yet, so that none is ever skipped. Raises :class:`Refused` for a bad cursor."""
-        place = _cursor(after)
+        place = place_of(after)
         if kinds:
             rows = await self._on.rows(FEED_OF, party, *place, kinds, limit)
         else:
             rows = await self._on.rows(FEED, party, *place, limit)
-        return [_load(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     async def feed_end(self, party: str) -> str:
         """The cursor after which a party's feed has nothing yet (``""`` when it is empty)."""
@@ -184,12 +192,12 @@ class WayBack(Part):
 
     async def pushed(self, party: str, *, before: str = "", limit: int = 50) -> list[Event]:
         """Events of a party that are or were to be pushed, newest first, before a cursor."""
-        place = _cursor(before) if before else (NUMBER_MAX, NUMBER_MAX)
-        return [_load(row) for row in await self._on.rows(PUSHED, party, *place, limit)]
+        place = place_of(before) if before else (NUMBER_MAX, NUMBER_MAX)
+        return [event_of(row) for row in await self._on.rows(PUSHED, party, *place, limit)]
 
     async def events(self, ids: Collection[str]) -> dict[str, Event]:
         """Events by id."""
-        return {event.id: event for event in map(_load, await self._on.rows(EVENTS, ids))}
+        return {event.id: event for event in map(event_of, await self._on.rows(EVENTS, ids))}
 
     async def endpoints(self, parties: Collection[str]) -> dict[str, list[Endpoint]]:
         """Webhook endpoints per party."""

@@ -8,9 +8,10 @@ from doorward.ccs.engines.store.fleet import Fleet
 from doorward.ccs.engines.store.people import People
 from doorward.ccs.engines.store.reading import Reading
 from doorward.ccs.engines.store.registry import Setup
+from doorward.ccs.engines.store.systems import Systems
 from doorward.ccs.engines.store.time import Time
 from doorward.ccs.engines.store.workers import Workers
 
 
-class SqlBooks(Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements):
+class SqlBooks(Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements, Systems):
     """:class:`~doorward.ccs.ports.AllBooks` over one transaction of any database."""
