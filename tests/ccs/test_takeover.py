@@ -1,12 +1,14 @@
 """What a worker does about gateways that another one served, and what it leaves behind."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
 from doorward.ccs import journey
 from doorward.ccs.ports import StoreUnavailable
+from doorward.ccs.upkeep import Ownership, Upkeep
 from doorward.wire.messages import Reconcile, Time
 from tests.ccs.town import READ, SECOND, Town, settle
 
@@ -116,3 +118,21 @@ async def test_a_worker_that_leaves_gives_up_its_partitions_at_once(town: Town) 
     assert len(held) == 256
     await town.accepted(READ)
     assert town.gateway.commands() == []
+
+
+async def test_a_worker_that_waits_for_the_leases_of_others_says_once_that_it_is_new(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each word lets the others look at their shares: two that wait would call each other without end."""
+    said: list[str] = []
+
+    async def hint(channel: str, payload: str) -> None:
+        said.append(payload)
+
+    await town.upkeep.partitions()
+    monkeypatch.setattr(town.store, "hint", hint)
+    waiting = Upkeep(town.journey, Ownership("new"), None, random.Random(1), shared=True)
+    for _ in range(3):
+        await waiting.partitions()
+    assert waiting.ownership.partitions == frozenset()
+    assert said == ["new"]

@@ -77,6 +77,7 @@ class Upkeep:
         self._shared = shared
         """Whether several workers share the gateways by partitions."""
         self._sharing = asyncio.Lock()
+        self._announced = False
 
     async def run(self) -> None:
         """Do all duties until cancelled."""
@@ -306,7 +307,8 @@ class Upkeep:
         epoch, held = await self.journey.store.write(
             lambda books: books.take_leases(worker, wanted, now_us, until_us)
         )
-        before, is_new = self.ownership.partitions, not self.ownership.epoch
+        before, is_new = self.ownership.partitions, not self._announced
+        self._announced = True  # once: workers that wait for a dead one's leases would call each other for ever
         self.ownership.epoch, self.ownership.partitions = epoch, frozenset(held)
         if before != held:
             await self.journey.link.own(held)
