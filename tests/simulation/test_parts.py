@@ -1,6 +1,7 @@
 """The parts of a world: time that jumps, processes that die, limits by brute force."""
 
 import asyncio
+import gc
 import random
 
 import pytest
@@ -67,6 +68,32 @@ def test_a_killed_process_runs_no_further_and_a_paused_one_goes_on_later() -> No
     assert ticks["killed"] == [1.0, 2.0], "no last word"
     assert ticks["paused"] == [1.0, 2.0, 7.5, 8.5]
     assert ticks["well"] == [float(s) for s in range(1, 9)]
+
+
+def test_what_never_began_in_a_process_that_dies_is_closed_without_a_word(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    loop = WorldLoop(random.Random(1))  # type: ignore[abstract]
+    begun: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+
+    async def play() -> None:
+        killed, paused, last = (Process(name, loop) for name in ("killed", "paused", "last"))
+        paused.pause()
+        for process in (killed, paused):
+            process.start(work(process.name))
+        killed.kill()
+        await asyncio.sleep(1)
+        paused.kill()
+        last.start(work(last.name))
+
+    loop.run(play())
+    loop.close()
+    gc.collect()
+    assert begun == []
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_a_world_in_which_nothing_can_happen_any_more_says_so() -> None:

@@ -6,6 +6,7 @@ process's callbacks never run (``kill -9``: no ``finally``, no last word), a pau
 """
 
 import asyncio
+import inspect
 import random
 from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -47,7 +48,9 @@ class Process:
     def kill(self) -> None:
         """``kill -9``: nothing of it runs any more."""
         self.dead = True
-        self._missed.clear()
+        missed, self._missed = self._missed, []
+        for handle in missed:
+            _drop(handle)
 
     def pause(self) -> None:
         """Stop it in its tracks, as a machine that is suspended."""
@@ -71,6 +74,14 @@ _PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 def this_process() -> Process | None:
     """The process in which the caller runs (``None``: the world itself)."""
     return _PROCESS.get()
+
+
+def _drop(handle: asyncio.Handle) -> None:
+    """A callback never runs. Where it would have begun a coroutine, that is closed, which runs nothing of it."""
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    work = task.get_coro() if isinstance(task, asyncio.Task) else None
+    if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
 
 
 class _Never:
@@ -185,6 +196,8 @@ class WorldLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """The world is over; what still waits is dropped without a word."""
         self._closed = True
+        for handle in self._ready:
+            _drop(handle)
         self._ready.clear()
         self._timers.clear()
 
@@ -207,7 +220,9 @@ class WorldLoop(asyncio.AbstractEventLoop):
     def _run(self, handle: asyncio.Handle) -> None:
         process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
         if process is not None and (process.dead or process.paused):
-            if not process.dead:
+            if process.dead:
+                _drop(handle)
+            else:
                 process.miss(handle)
             return
         handle._run()

@@ -307,7 +307,7 @@ class World:
         if to_s - self._renewed_s < RENEWED_S:
             return
         self._renewed_s = to_s
-        if self._lapsed():
+        if not self.due.shaken and self._lapsed():
             self.due.shake()
         if self.due.shaken:
             return
