@@ -32,6 +32,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     foreign: str = "hidden"
     answer: int = 0
 
+    @property
+    def is_of_all(self) -> bool:
+        """Whether who may have an answer has it about everybody's things."""
+        return self.foreign == "seen"
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -137,7 +142,43 @@ API = Door(
         "stranger": Caller("sun", _shows(lambda w: w.token("sun"))),
     },
 )
-DOORS = (API,)
+
+
+# ---- the utility's other systems: a tenant's is ``sys-…`` --------------------------------------------------
+
+
+def _of_system(tenant: str = "bright", scope: str = "", **over: Any) -> Caller:
+    """A token of a tenant's system, for the systems' part of the door."""
+
+    def token(world: World) -> str:
+        claims = {"aud": f"{world.app.url}/utility/v1", **{n: v(world) for n, v in over.items()}}
+        return world.token(f"sys-{tenant}", scope, **claims)
+
+    return Caller(tenant, _shows(token))
+
+
+READS = "requests.read journals.read provisioning.read gateways.read tests.read alarms.read orders.read"
+SYSTEMS = Door(
+    "systems",
+    "/utility/openapi.json",
+    {
+        "nobody": Caller("bright", _nothing),
+        "malformed": Caller("bright", _bearer("no.token.of-ours")),
+        "client secret": Caller("bright", _basic),
+        "third party": Caller("bright", _shows(lambda w: w.token("bright"))),
+        "third party, system's audience": Caller(
+            "bright", _shows(lambda w: w.token("bright", READS, aud=f"{w.app.url}/utility/v1"))
+        ),
+        "system, third parties' audience": _of_system("bright", READS, aud=lambda w: w.app.url),
+        "expired": _of_system("bright", READS, exp=_now_s),
+        "suspended": _of_system("grey", READS),
+        "third parties' scopes": _of_system("bright", "monitor control"),
+        "scopeless": _of_system("bright"),
+        "reader": _of_system("bright", READS),
+        "manager": _of_system("sun", f"{READS} subscriptions.manage"),
+    },
+)
+DOORS = (API, SYSTEMS)
 
 
 # ---- what calls are about --------------------------------------------------------------------------------
@@ -152,6 +193,9 @@ async def own_things(world: World, tenant: str, row: Row) -> dict[str, str]:
         "request": await world.fresh_request(tenant) if _is_about(row, "request", "campaign") else "",
         "endpoint": await world.fresh_endpoint(tenant) if _is_about(row, "endpoint") else f"mine-{tenant}",
         "format": "thermostat.read/1",
+        "place": await world.fresh_endpoint(f"sys-{tenant}") if _is_about(row, "place") else f"place-{tenant}",
+        "subscription": await world.fresh_subscription(tenant) if _is_about(row, "subscription") else "",
+        "system": f"sys-{tenant}",
     }
 
 
@@ -162,7 +206,20 @@ ABSENT = {
     "request": NOBODYS_ID,
     "endpoint": "hook-nowhere",
     "format": "nothing.read/1",
+    "place": "place-nowhere",
+    "subscription": "sub-nowhere",
+    "system": "sys-nowhere",
 }
+
+
+ID_OF = {
+    "/v1/requests": "request",
+    "/utility/v1/requests": "request",
+    "/utility/v1/messages": "request",
+    "/utility/v1/endpoints": "place",
+    "/utility/v1/subscriptions": "subscription",
+}
+"""Beginning of a path → what ``{id}`` in it stands for."""
 
 
 def _is_about(row: Row, *things: str) -> bool:
@@ -176,7 +233,9 @@ def fill(
     method, path = operation.partition("#")[0].split(" ", 1)
     named = dict(things)
     named["name"], _, named["version"] = things["format"].partition("/")
-    named["id"] = things["request"] if path.startswith("/v1/requests") else things["endpoint"]
+    named["id"] = next(
+        (things[thing] for begin, thing in ID_OF.items() if path.startswith(begin)), things["endpoint"]
+    )
     query = f"?{_put_in(row.query, named)}" if row.query else ""
     if row.form:
         return method, path, row.form.encode(), {"content-type": "application/x-www-form-urlencoded"}

@@ -31,6 +31,7 @@ from doorward.ccs.rules.facts import (
     ServicePoint,
     Tier,
 )
+from doorward.ccs.rules.feed import SCOPES, Subscription
 from doorward.ccs.rules.identity import Claims, write_token
 from doorward.ccs.settings import SQLITE_FILE
 from doorward.kit.ids import uuid7
@@ -188,6 +189,7 @@ class World:
         )
         await books.put_grants([_grant(tenant, point, device, now_us)])
         await books.put_endpoint(self.endpoint(tenant, f"hook-{tenant}"))
+        await self._system(books, tenant)
         await books.add_events(
             [
                 Event(
@@ -202,6 +204,18 @@ class World:
             ]
         )
 
+    async def _system(self, books: AllBooks, tenant: str) -> None:
+        """Give every tenant a system of the utility too."""
+        system = Party(
+            id=f"sys-{tenant}",
+            name=canary(tenant),
+            kind="system",
+            scopes=list(SCOPES),
+            state="suspended" if tenant == "grey" else "active",
+            calls_per_s=10_000,
+        )
+        await books.put_parties([system])
+
     def endpoint(self, tenant: str, id: str) -> Endpoint:
         """An endpoint at an address where nobody listens."""
         return Endpoint(
@@ -212,6 +226,13 @@ class World:
         """Another endpoint, and its id."""
         id = f"hook-{tenant}-{next(self._addresses)}"
         await self.app.store.write(lambda books: books.put_endpoint(self.endpoint(tenant, id)))
+        return id
+
+    async def fresh_subscription(self, tenant: str) -> str:
+        """A subscription of a tenant's system, and its id."""
+        id = f"sub-{tenant}-{next(self._addresses)}"
+        made = Subscription(id=id, system=f"sys-{tenant}", state="paused")
+        await self.app.store.write(lambda books: books.put_subscriptions([made]))
         return id
 
     async def fresh_request(self, tenant: str) -> str:

@@ -13,6 +13,7 @@ import structlog
 from doorward.ccs.access_desk import AccessDesk
 from doorward.ccs.agreeing import Agreeing, By
 from doorward.ccs.attempts import Attempts
+from doorward.ccs.comings import Comings
 from doorward.ccs.doors.api.app import Door, Parts
 from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.doors.enrol import enrol_app
@@ -20,6 +21,8 @@ from doorward.ccs.doors.portal.app import Portal
 from doorward.ccs.doors.portal.rendering import Pages
 from doorward.ccs.doors.portal.security import Cookies, FormProof
 from doorward.ccs.doors.portal.visit import Parts as PortalParts
+from doorward.ccs.doors.systems.app import ROOT as SYSTEMS
+from doorward.ccs.doors.systems.app import TAKES
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.engines.authority import CertificateAuthority
 from doorward.ccs.engines.consent import LocalConsentAuthority
@@ -38,6 +41,7 @@ from doorward.ccs.engines.standard_formats import standard_documents
 from doorward.ccs.engines.webhook_address import AddressPolicy, AddressRefused, check_url
 from doorward.ccs.engines.webhooks import AiohttpNotifier
 from doorward.ccs.enrolment import Enrolling, Enrolment
+from doorward.ccs.feeding import Feeding
 from doorward.ccs.journey import Journey
 from doorward.ccs.leasing import Apart, Leasing, built_in
 from doorward.ccs.ports import AllBooks, Link, Store
@@ -45,10 +49,12 @@ from doorward.ccs.possession import Possession
 from doorward.ccs.reading import Reading
 from doorward.ccs.recording import Recording
 from doorward.ccs.rules.facts import FormatRow, Gateway, Grant, Thing
+from doorward.ccs.rules.feed import SCOPES
 from doorward.ccs.rules.formats import Catalogue, check_format
 from doorward.ccs.rules.identity import TokenReader
 from doorward.ccs.settings import AUTHORITY_DIR, SQLITE_FILE, CcsSettings
 from doorward.ccs.signing_in import SignIn
+from doorward.ccs.systems import Systems
 from doorward.ccs.tokens import TokenDesk
 from doorward.ccs.upkeep import SHARE, Ownership, Upkeep
 from doorward.kit.clock import Clock, SlewingClock
@@ -209,6 +215,7 @@ class CcsApp:
             self.upkeep.run,
             self.recording.run,
             self.journey.pushing.run,
+            self.feeding.run,
             self._watch_catalogue,
             self._watch_gateways,
             self._watch_consent,
@@ -291,6 +298,18 @@ class CcsApp:
             self.journey, lambda: self.ownership, self._sign_record, self._rng, settings.keep()
         )
         self._wrong_url = _url_checker(policy)
+        self._build_systems()
+
+    def _build_systems(self) -> None:
+        """The utility's other systems: their tokens are for their own door, which names this CCS to them."""
+        source = f"{self._issuer}{SYSTEMS}"
+        reader = TokenReader(self.keys.token.public, self._issuer, source, "system")
+        self.systems = Systems(self.journey, reader, source)
+        self.feeding = Feeding(
+            self.store, self.notifier, self.clock, self._rng, self.settings.terms(), source
+        )
+        self.comings = Comings(self.store, self.clock)
+        self.journey.came_or_went = self.comings.tell
 
     def _make_link(self) -> Link:
         settings = self.settings
@@ -341,6 +360,8 @@ class CcsApp:
             audience=self._issuer,
             endpoint=f"{self._issuer}/oauth/token",
             reader=self.tokens,
+            system_audience=f"{self._issuer}{SYSTEMS}",
+            system_reader=self.systems.tokens,
             matches=self.secrets.matches,
             possession=possession,
         )
@@ -349,6 +370,17 @@ class CcsApp:
             journey=self.journey,
             reading=reading,
             endpoints=self._endpoints(),
+            systems=self.systems,
+            system_endpoints=Endpoints(
+                self.store,
+                self.systems.tokens,
+                self.notifier,
+                self._wrong_url,
+                self.clock,
+                self._rng,
+                scopes=SCOPES,
+                kinds=frozenset({TAKES}),
+            ),
             desk=desk,
             possession=possession,
             takes_certificates=self.settings.tls_client_ca is not None,
@@ -490,6 +522,8 @@ class CcsApp:
             await self.journey.asks.drained()
         if self._of("attempts"):
             await self.attempts.drained()
+        if self._of("comings"):
+            await self.comings.drained()
         if self._started and self.settings.is_shared:
             await self.upkeep.leave()
         if self._of("link"):

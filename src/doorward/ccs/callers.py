@@ -28,7 +28,7 @@ async def authenticate_all(
             callers.append(claim)
             continue
         try:
-            callers.append(identity.authenticate(claim, parties, revoked, now_us))
+            callers.append(identity.authenticate(claim, parties, revoked, now_us, tokens.kind))
         except Refused as refusal:
             callers.append(refusal)
     return callers

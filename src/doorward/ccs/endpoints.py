@@ -3,7 +3,7 @@
 import base64
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from doorward.ccs.callers import authenticate_one
 from doorward.ccs.ports import AllBooks, Notifier, Store
 from doorward.ccs.rules.facts import Endpoint
-from doorward.ccs.rules.identity import TokenReader, require_scope
+from doorward.ccs.rules.identity import TokenReader, require_one_of
 from doorward.ccs.views import View
 from doorward.kit.clock import Clock
 from doorward.wire.reasons import Reason, Refused
@@ -58,7 +58,8 @@ class EndpointBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Endpoints:
     """The endpoints of third parties.
 
-    ``wrong_url`` says in words why a webhook may not go to a URL (``""``: it may).
+    ``wrong_url`` says in words why a webhook may not go to a URL (``""``: it may). A token needs one of
+    ``scopes``; ``kinds`` are what an endpoint may take.
     """
 
     def __init__(
@@ -69,6 +70,9 @@ class Endpoints:
         wrong_url: Callable[[str], str],
         clock: Clock,
         rng: random.Random,
+        *,
+        scopes: Sequence[str] = ("monitor",),
+        kinds: frozenset[str] = KINDS,
     ) -> None:
         self._store = store
         self._tokens = tokens
@@ -76,6 +80,8 @@ class Endpoints:
         self._wrong_url = wrong_url
         self._clock = clock
         self._rng = rng
+        self._scopes = scopes
+        self._kinds = kinds
 
     async def list(self, token: str) -> View:
         """Return all endpoints of the caller, without secrets."""
@@ -168,20 +174,20 @@ class Endpoints:
 
     async def _party(self, books: AllBooks, token: str) -> str:
         caller = await authenticate_one(books, self._tokens, token, self._clock.now_us())
-        require_scope(caller, "monitor")
+        require_one_of(caller, self._scopes)
         return caller.party.id
 
     def _checked(self, id: str, body: EndpointBody) -> str:
         """Return the pin in its one form, or raise ``body-malformed``."""
         pin = body.pin.lower().replace(":", "")
         wrong = self._wrong_url(body.url)
-        unknown = sorted(set(body.kinds) - KINDS)
+        unknown = sorted(set(body.kinds) - self._kinds)
         rules = (
             (_ID.fullmatch(id) is None, "an id is 1 to 64 letters, digits, '.', '_' or '-'", ""),
             (bool(wrong), wrong, "/url"),
             (bool(pin) and _PIN.fullmatch(pin) is None, "a pin is the SHA-256 in 64 hex digits", "/pin"),
             (body.mode == "full" and not pin, "a full push needs the pin of the certificate", "/pin"),
-            (bool(unknown) or not body.kinds, f"kinds are {', '.join(sorted(KINDS))}", "/kinds"),
+            (bool(unknown) or not body.kinds, f"kinds are {', '.join(sorted(self._kinds))}", "/kinds"),
             (bool(body.ca) and not _is_ca(body.ca), "not a certificate in PEM", "/ca"),
         )
         for broken, words, field in rules:

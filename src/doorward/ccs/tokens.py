@@ -124,7 +124,7 @@ class Failures:
 
 
 class TokenDesk:
-    """Authenticates clients and gives them tokens."""
+    """Authenticates clients and gives them tokens; those of the utility's systems are for their own door."""
 
     def __init__(
         self,
@@ -138,6 +138,8 @@ class TokenDesk:
         audience: str,
         endpoint: str,
         reader: TokenReader,
+        system_audience: str,
+        system_reader: TokenReader,
         matches: Matches,
         possession: Possession,
     ) -> None:
@@ -147,11 +149,11 @@ class TokenDesk:
         self._key = key
         self._kid = kid
         self._issuer = issuer
-        self._audience = audience
+        self._audiences = {"third_party": audience, "system": system_audience}
         self._aimed_at = {endpoint, issuer}
         self._possession = possession
         self._path = urlsplit(endpoint).path.removeprefix(urlsplit(issuer).path)
-        self._reader = reader
+        self._readers = {"third_party": reader, "system": system_reader}
         self._matches = matches
         self._failures = Failures()
 
@@ -166,7 +168,7 @@ class TokenDesk:
         claims = Claims(
             iss=self._issuer,
             sub=party.id,
-            aud=self._audience,
+            aud=self._audiences[party.kind],
             # Whole seconds only: rounded up within the second in which older tokens were thrown out.
             iat=-(-now_us // US) if party.tokens_not_before_us > now_us // US * US else now_us // US,
             exp=now_us // US + party.token_s,
@@ -201,7 +203,7 @@ class TokenDesk:
         """Revoke a token of the client's own; any other text is ignored (RFC 7009 §2.2)."""
         party = await self.authenticate(attempt)
         try:
-            claims = self._reader.read(token)
+            claims = self._readers[party.kind].read(token)
         except Refused:
             return
         if claims.client_id == party.id:

@@ -170,6 +170,7 @@ def _event(request: Request, kind: str, now_us: int, rng: random.Random) -> Even
         service_point=request.service_point,
         device=request.device,
         grant=request.grant,
+        gateway=request.gateway,
     )
 
 

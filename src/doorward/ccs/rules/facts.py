@@ -20,6 +20,10 @@ FAR_US = 253_402_300_799_000_000
 # --- who -------------------------------------------------------------------------------------------
 
 
+ClientKind = Literal["third_party", "system"]
+"""What a client is: each kind has a door, scopes and tokens of its own."""
+
+
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
     """A contract tier (F31, F32). ``per_hour`` and ``per_day`` count transactions (two a request)."""
 
@@ -51,7 +55,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     utility: bool = False
     """Whether this is the utility itself: its messages go first and are not limited, its controls are signed
     by a utility-operations key (B03, F05)."""
-    kind: Literal["third_party", "system"] = "third_party"
+    kind: ClientKind = "third_party"
     """A ``system`` is another system of the utility (A07): it reads and is told, by tokens for its own door."""
 
 

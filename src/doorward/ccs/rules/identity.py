@@ -4,12 +4,12 @@ Only the signature's verification is cached (by the token's bytes); expiry, revo
 state are decided anew in every transaction, with the time of that transaction.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from doorward.ccs.rules.facts import Party
+from doorward.ccs.rules.facts import ClientKind, Party
 from doorward.wire import signatures
 from doorward.wire.reasons import Reason, Refused
 
@@ -52,7 +52,11 @@ _claims = msgspec.json.Decoder(Claims)
 class TokenReader:
     """Verifies the signature of access tokens, and remembers those that verified."""
 
-    def __init__(self, keys: dict[str, dict[str, str]], issuer: str, audience: str) -> None:
+    def __init__(
+        self, keys: dict[str, dict[str, str]], issuer: str, audience: str, kind: ClientKind = "third_party"
+    ) -> None:
+        self.kind: ClientKind = kind
+        """The kind of clients whose tokens these are; another's are good for nothing here."""
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
@@ -87,7 +91,11 @@ def write_token(claims: Claims, key: Ed25519PrivateKey, kid: str) -> str:
 
 
 def authenticate(
-    claims: Claims, parties: Mapping[str, Party], revoked: Collection[str], now_us: int
+    claims: Claims,
+    parties: Mapping[str, Party],
+    revoked: Collection[str],
+    now_us: int,
+    kind: ClientKind = "third_party",
 ) -> Caller:
     """Return the caller that live claims stand for (S1.02, S1.12).
 
@@ -97,7 +105,7 @@ def authenticate(
     if now_us >= claims.exp * US:
         raise Refused(Reason.TOKEN_EXPIRED)
     party = parties.get(claims.sub)
-    if party is None:
+    if party is None or party.kind != kind:
         raise Refused(Reason.NOT_AUTHENTICATED, "there is no such third party")
     if claims.jti in revoked or claims.iat * US < party.tokens_not_before_us:
         raise Refused(Reason.TOKEN_REVOKED)
@@ -120,6 +128,12 @@ def require_scope(caller: Caller, scope: str) -> None:
     """Raise ``scope-missing`` unless the caller's token carries ``scope``."""
     if scope not in caller.scopes:
         raise scope_missing(scope)
+
+
+def require_one_of(caller: Caller, scopes: Sequence[str]) -> None:
+    """Raise ``scope-missing`` unless the caller's token carries one of ``scopes``."""
+    if caller.scopes.isdisjoint(scopes):
+        raise scope_missing(" or ".join(scopes))
 
 
 def scope_missing(scope: str) -> Refused:

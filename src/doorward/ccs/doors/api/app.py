@@ -34,11 +34,17 @@ from doorward.ccs.doors.api.openapi import Spec, describe
 from doorward.ccs.doors.api.requests import Requests, congestion, out_of_reach
 from doorward.ccs.doors.health import health_router
 from doorward.ccs.doors.site import Site
+from doorward.ccs.doors.systems.app import ROOT as SYSTEMS
+from doorward.ccs.doors.systems.app import STREAM as SYSTEM_STREAM
+from doorward.ccs.doors.systems.app import systems_app
+from doorward.ccs.doors.systems.stream import SystemStreams
 from doorward.ccs.endpoints import Endpoints
 from doorward.ccs.journey import Journey
 from doorward.ccs.ports import CommitUnsure, LeaseLost, StoreUnavailable
 from doorward.ccs.possession import Possession
 from doorward.ccs.reading import Reading
+from doorward.ccs.rules.identity import TokenReader
+from doorward.ccs.systems import Systems
 from doorward.ccs.tokens import TokenDesk
 from doorward.kit.gather import Overloaded
 from doorward.kit.ids import uuid7
@@ -67,6 +73,8 @@ class Parts:
     webhook_keys: dict[str, dict[str, str]]
     ready: Callable[[], Awaitable[str]]
     site: Site
+    systems: Systems
+    system_endpoints: Endpoints
     shared: bool = False
     takes_certificates: bool = False
     """Whether TLS asks third parties for a certificate."""
@@ -81,11 +89,14 @@ class Door:
         self._requests = Requests(parts.journey)
         self._streams = Streams(parts.journey, parts.reading, shared=parts.shared)
         self._rest = build_rest(parts)
+        self._system_streams = SystemStreams(parts.systems)
+        self._systems = answering(systems_app(parts.systems, parts.system_endpoints, __version__), parts)
 
     def close(self) -> None:
         """Let go of whoever waits or follows, so that the server can stop; calls that run are finished."""
         self._requests.close()
         self._streams.close()
+        self._system_streams.close()
         self._parts.site.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,11 +133,15 @@ class Door:
         if self._parts.site.serves(path):
             await self._parts.site(scope, receive, sent.with_id)
             return
+        if path.startswith("/utility/"):
+            await self._utility(call, scope, receive, sent)
+            return
         if not path.startswith("/v1/"):
             scope["doorward.call"] = call
             await self._rest(scope, receive, sent.with_id)
             return
-        token, party = await self._caller(call, method, scope["raw_path"].decode("latin-1"))
+        raw_path = scope["raw_path"].decode("latin-1")
+        token, party = await self._caller(call, method, raw_path, self._journey.tokens)
         if path == STREAM and method == "GET":
             await self._streams.serve(call, token, party, sent.send)
             return
@@ -139,14 +154,26 @@ class Door:
             scope["doorward.call"] = call
             await self._rest(scope, receive, sent.with_id)
 
-    async def _caller(self, call: Call, method: str, path: str) -> tuple[str, str]:
+    async def _utility(self, call: Call, scope: Scope, receive: Receive, sent: "_Sent") -> None:
+        """Serve the utility's other systems, whose tokens are for their part of the door alone."""
+        path, method = scope["path"], scope["method"]
+        if path.startswith(f"{SYSTEMS}/"):
+            raw_path = scope["raw_path"].decode("latin-1")
+            token, system = await self._caller(call, method, raw_path, self._parts.systems.tokens)
+            if path == SYSTEM_STREAM and method == "GET":
+                await self._system_streams.serve(call, token, system, sent.send)
+                return
+        scope["doorward.call"] = call
+        await self._systems(scope, receive, sent.with_id)
+
+    async def _caller(self, call: Call, method: str, path: str, tokens: TokenReader) -> tuple[str, str]:
         """Return the token, and whom it names by its signature, within their rate, with its key if it has one.
 
         All else about them is asked in a transaction.
         """
         self._parts.meter.require_source(call.source)
         shown = call.shown(method, path)
-        claims = self._journey.tokens.read(shown.token)
+        claims = tokens.read(shown.token)
         await self._parts.meter.require(claims.sub)
         if claims.cnf is not None or shown.scheme != "bearer":
             await self._parts.possession.require(claims, shown)
@@ -209,10 +236,12 @@ def failed(parts: Parts, error: BaseException, call: Call) -> Answer:
 
 def _named(parts: Parts, call: Call) -> str:
     """Return the third party that a rightly signed token names, whatever else is wrong with it."""
-    try:
-        return parts.journey.tokens.read(call.bearer()).sub
-    except Refused:
-        return ""
+    for tokens in (parts.journey.tokens, parts.systems.tokens):
+        try:
+            return tokens.read(call.bearer()).sub
+        except Refused:
+            continue
+    return ""
 
 
 # ---- what FastAPI serves --------------------------------------------------------------------------------
@@ -244,6 +273,11 @@ def build_rest(parts: Parts) -> FastAPI:
         return described[0]
 
     app.include_router(docs_router(description))
+    return answering(app, parts)
+
+
+def answering(app: FastAPI, parts: Parts) -> FastAPI:
+    """Return the application with every error of its routes as a problem."""
 
     async def wrong(request: Request, error: Exception) -> Response:
         return _response(failed(parts, error, request.scope["doorward.call"]))

@@ -84,9 +84,9 @@ class Streams:
         after, kinds = _asked(call)
         after = await self._reading.start(token, after)
         with self._place(party):
-            stream = _Stream(call.id, send)
+            stream = EventStream(call.id, send)
             await stream.begin()
-            gone = asyncio.ensure_future(_hangs_up(call))
+            gone = asyncio.ensure_future(hangs_up(call))
             try:
                 await self._run(stream, token, party, after, kinds, gone)
             except (TimeoutError, ClientGone):
@@ -99,7 +99,7 @@ class Streams:
 
     async def _run(
         self,
-        stream: "_Stream",
+        stream: "EventStream",
         token: str,
         party: str,
         after: str,
@@ -144,7 +144,7 @@ class Streams:
                 del self._open[party]
 
 
-class _Stream:
+class EventStream:
     """Writes, each within the time that a write may take."""
 
     def __init__(self, id: str, send: Send) -> None:
@@ -152,20 +152,24 @@ class _Stream:
         self._send = send
 
     async def begin(self) -> None:
+        """Send the head."""
         headers = [*_HEADERS, (b"x-request-id", self._id.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.write(b": doorward\n\n")
 
     async def write(self, data: bytes) -> None:
+        """Send; raise ``TimeoutError`` for a reader that is too slow."""
         async with asyncio.timeout(WRITE_WAIT_S_MAX):
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
+        """Send the end."""
         async with asyncio.timeout(WRITE_WAIT_S_MAX):
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _hangs_up(call: Call) -> None:
+async def hangs_up(call: Call) -> None:
+    """Return when whoever called has left."""
     while (await call.receive())["type"] != "http.disconnect":
         pass
 

@@ -85,11 +85,11 @@ def _end(flavour: Flavour) -> Select[Any]:
     settled = flavour.settled()
     bounds = [] if settled is None else [settled]
     newest = (_e.xact.desc(), _e.seq.desc())
-    return select(_e.xact, _e.seq).where(*bounds).order_by(*newest).limit(exactly(1))
+    return select(_e.xact, _e.seq).where(*bounds).order_by(*newest).limit(number("limit"))
 
 
 EVERYTHING = Statement(_everything, "xact", "seq", "limit")
-END = Statement(_end)
+END = Statement(_end, "limit")
 FIRST_SINCE = Statement(
     lambda _: select(_e.xact, _e.seq).where(_e.id >= words("since")).order_by(_e.id).limit(exactly(1)),
     "since",
@@ -164,7 +164,7 @@ class Systems(Part):
 
     async def everything_end(self) -> str:
         """The cursor after which there is no event yet."""
-        rows = await self._on.rows(END)
+        rows = await self._on.rows(END, 1)
         return cursor_at(*rows[0]) if rows else ""
 
     async def everything_since(self, since: str) -> str:
