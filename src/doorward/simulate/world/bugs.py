@@ -60,10 +60,10 @@ def _put(owner: object, name: str, changed: object) -> None:
 def _() -> None:
     def publish_first(real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def send(self: Journey, books: Any, gateways: set[str]) -> Any:
-            sent, behind = await real(self, books, gateways)
-            self._publish(sent)
+            sent, behind, head = await real(self, books, gateways)
+            self._publish(sent, head)
             self.switchboard._send_all()
-            return sent, behind
+            return sent, behind, head
 
         return send
 

@@ -28,6 +28,7 @@ HARMLESS = frozenset({Fault.ACCESS, Fault.RESIDENTS, Fault.CANCELS, Fault.ENDPOI
 """Troubles that keep no gateway from being reached."""
 REVOKED_US = 60 * town.US
 """After so long a withdrawal has arrived at a gateway that can be reached (P13)."""
+RELEASES = "SELECT 1 FROM request WHERE id = ? AND operation = 'release'"
 RANK = {"": 0, "QUARANTINED": 0, "ACCEPTED": 1, "QUEUED": 2, "SENT": 3, "AT_GATEWAY": 4}
 
 _up = msgspec.json.Decoder(Up)
@@ -173,6 +174,8 @@ class Ledger:
     ) -> None:
         if not need:
             return
+        if not before and self.world.disks.ccs.ask(RELEASES, id):
+            self.breach("limit", f"{id} lets go, and was charged for it")
         sharers = self.sharers(place)
         wrong = self.charges.moved(
             id, before, after, attempt, before_us, charge_us, party, place, need, sharers

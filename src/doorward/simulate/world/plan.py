@@ -144,6 +144,7 @@ PLACES = {
         "spg/recovering.recover",
         "spg/releasing.release",
         "spg/speaking.said",
+        *("spg/telling.tell", "spg/judging.judge") * 5,  # around the act itself: half of them
     ),
 }
 """Where each of them commits: half of the deaths are at the first commit of one of these places."""
