@@ -165,9 +165,13 @@ class Agreeing:
         """B02: turn service off; all contracts there end, whoever made them, and so does all access."""
         known = await books.service_points(service_points)
         await books.put_service_points([replace(point, service="off") for point in known.values()])
-        found = await books.contracts_at(list(known), lock=True)
+        return await self.end_all(books, by, list(known), now_us)
+
+    async def end_all(self, books: AllBooks, by: By, service_points: Collection[str], now_us: int) -> Done:
+        """End all contracts and all access at some service points: service is off, or the customer has left."""
+        found = await books.contracts_at(service_points, lock=True)
         done = await self._end_contracts(books, by, found, now_us)
-        left = [grant for grant in await books.grants_at(list(known)) if grant.state == "live"]
+        left = [grant for grant in await books.grants_at(service_points) if grant.state == "live"]
         more = await self._withdraw(books, by, left, "ended", now_us)
         return Done(
             changes=[*done.changes, *more.changes],

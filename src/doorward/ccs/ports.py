@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from doorward.ccs.rules.consents import Ends, Renewals
 from doorward.ccs.rules.contracts import Contract, Offer
+from doorward.ccs.rules.css import CssEvent, CustomerFlag, Flag, Mark
 from doorward.ccs.rules.facts import (
     Account,
     Credential,
@@ -730,7 +731,51 @@ class SystemBooks(Protocol):
         ...
 
 
-class AllBooks(Books, Registry, PeopleBooks, AgreementBooks, SystemBooks, Protocol):
+class CssBooks(Protocol):
+    """What the customer service system said, and whom it protects, in the same transaction as :class:`Books`."""
+
+    async def lock_css_mark(self, subject: str) -> Mark:
+        """The newest that is known of a subject, row-locked; an unknown one begins at nothing."""
+        ...
+
+    async def put_css_mark(self, subject: str, mark: Mark) -> None:
+        """Say what is the newest of a subject now."""
+        ...
+
+    async def css_event(self, system: str, key: str) -> CssEvent | None:
+        """An event by the id that its system gave it."""
+        ...
+
+    async def put_css_events(self, events: Sequence[CssEvent]) -> None:
+        """Insert or replace events by our id."""
+        ...
+
+    async def css_waiting(self, after: str, limit: int) -> list[CssEvent]:
+        """Events after an id of ours that wait for confirmations, locked, skipping held ones."""
+        ...
+
+    async def customer_flags(self, customers: Collection[str]) -> list[CustomerFlag]:
+        """Flags of customers."""
+        ...
+
+    async def put_customer_flags(self, flags: Sequence[CustomerFlag]) -> None:
+        """Set flags; one that is set stays as it is."""
+        ...
+
+    async def end_customer_flag(self, customer: str, kind: Flag) -> None:
+        """Take a flag off; idempotent."""
+        ...
+
+    async def protected(self, service_points: Collection[str]) -> dict[str, list[str]]:
+        """Protected homes among these, and the flags because of which."""
+        ...
+
+    async def put_protected(self, service_points: Mapping[str, Collection[str]]) -> None:
+        """Say for each home by which flags it is protected; by none: not any more."""
+        ...
+
+
+class AllBooks(Books, Registry, PeopleBooks, AgreementBooks, SystemBooks, CssBooks, Protocol):
     """All views of one transaction: what a store hands to a step."""
 
 

@@ -82,6 +82,7 @@ SHOWN = frozenset(
         Reason.ACCESS_ENDED,
         Reason.ACCESS_PAUSED,
         Reason.SERVICE_OFF,
+        Reason.CUSTOMER_PROTECTED,
         Reason.DEVICE_UNKNOWN,
     }
 )

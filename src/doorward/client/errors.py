@@ -95,6 +95,7 @@ _FAMILIES: dict[str, type[DoorwardError]] = {
             "access-ended",
             "lease-ended",
             "service-off",
+            "customer-protected",
             "signature-invalid",
             "utility-hold",
         ),

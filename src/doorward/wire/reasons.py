@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CONTRACT_MISSING = "contract-missing"
     LEASE_ENDED = "lease-ended"
     SERVICE_OFF = "service-off"
+    CUSTOMER_PROTECTED = "customer-protected"
     SIGNATURE_INVALID = "signature-invalid"
     UTILITY_HOLD = "utility-hold"
     # how much
@@ -87,6 +88,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.CONTRACT_MISSING: "There is no contract that is signed, approved and running.",
     Reason.LEASE_ENDED: "The gateway's copy of the permission was not renewed in time.",
     Reason.SERVICE_OFF: "Service at this address is turned off.",
+    Reason.CUSTOMER_PROTECTED: "Devices of this customer may be read, and not be controlled from outside.",
     Reason.SIGNATURE_INVALID: "The signature is missing or does not verify.",
     Reason.UTILITY_HOLD: "The utility is holding third-party traffic for now.",
     Reason.LIMIT_EXCEEDED: "The number of messages allowed to this service point is used up for now.",

@@ -34,6 +34,7 @@ STATUS: MappingProxyType[Reason, int] = MappingProxyType(
         Reason.CONTRACT_MISSING: 403,
         Reason.LEASE_ENDED: 403,
         Reason.SERVICE_OFF: 403,
+        Reason.CUSTOMER_PROTECTED: 403,
         Reason.SIGNATURE_INVALID: 403,
         Reason.UTILITY_HOLD: 503,
         Reason.LIMIT_EXCEEDED: 429,

@@ -632,6 +632,7 @@ css_event = Table(
     _text("body_hash"),
     _text("kind"),
     _id("account", default=""),
+    _id("customer", default=""),
     _id("service_point", default=""),
     _number("at_us"),
     _number("sequence", 0),

@@ -62,6 +62,8 @@ def authorise(caller: Caller, draft: Draft, place: Place | None, grant: Grant | 
         raise unknown if refusal.reason is Reason.DEVICE_UNKNOWN else refusal from None
     if ask.operation is not Operation.RELEASE:
         _require_live(place, grant, now_us)
+        if ask.operation.is_control and place.protected:
+            raise Refused(Reason.CUSTOMER_PROTECTED)
         start_us = draft.start_us or now_us
         for permit in permits if ask.scope is Scope.DEVICE else ():
             require_within(

@@ -106,6 +106,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """How many third parties have a live grant here: each has its share of the limit."""
     area: str = ""
     """The part of the grid that it hangs on; ``""`` where none is named."""
+    protected: bool = False
+    """Whether who lives here is flagged (medical baseline, life support): read only, for everybody."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):

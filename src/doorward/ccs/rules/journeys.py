@@ -173,6 +173,10 @@ FIXES: dict[Reason, tuple[str, str]] = {
     Reason.OUTSIDE_CUSTOMER_LIMITS: ("The company", "Stay within the customer's limits for this device."),
     Reason.LIMIT_EXCEEDED: ("The company", "Wait until the window has room again, or ask for fewer."),
     Reason.SERVICE_OFF: ("The utility", "Service at the address is off; contracts ended with it."),
+    Reason.CUSTOMER_PROTECTED: (
+        "Nobody",
+        "The utility protects this customer from being switched from outside. Reading goes on.",
+    ),
     Reason.DEADLINE_PASSED: ("The utility", "It was not done in time. A representative can test the way."),
     Reason.NO_PROOF: ("The utility", "Nobody knows whether it happened. Read the device to see."),
     Reason.CANCELLED: ("Nobody", "It was cancelled as asked."),

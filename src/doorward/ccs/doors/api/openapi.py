@@ -42,6 +42,7 @@ ASKED = (
     Reason.ACCESS_DISABLED,
     Reason.ACCESS_ENDED,
     Reason.SERVICE_OFF,
+    Reason.CUSTOMER_PROTECTED,
     Reason.LIMIT_EXCEEDED,
 )
 DESCRIPTION = """\

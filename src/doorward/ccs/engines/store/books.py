@@ -4,6 +4,7 @@ from doorward.ccs.engines.store.accept import Accepting
 from doorward.ccs.engines.store.agreements import Agreements
 from doorward.ccs.engines.store.back import WayBack
 from doorward.ccs.engines.store.catalogue import Catalogue
+from doorward.ccs.engines.store.css import CustomerService
 from doorward.ccs.engines.store.fleet import Fleet
 from doorward.ccs.engines.store.people import People
 from doorward.ccs.engines.store.reading import Reading
@@ -13,5 +14,18 @@ from doorward.ccs.engines.store.time import Time
 from doorward.ccs.engines.store.workers import Workers
 
 
-class SqlBooks(Accepting, Fleet, WayBack, Time, Workers, Reading, Catalogue, Setup, People, Agreements, Systems):
+class SqlBooks(
+    Accepting,
+    Fleet,
+    WayBack,
+    Time,
+    Workers,
+    Reading,
+    Catalogue,
+    Setup,
+    People,
+    Agreements,
+    Systems,
+    CustomerService,
+):
     """:class:`~doorward.ccs.ports.AllBooks` over one transaction of any database."""

@@ -47,7 +47,9 @@ def _places(flavour: Flavour) -> Select[Any]:
             point.c.timezone,
             sharers,
             point.c.area,
+            t.protected.c.service_point.is_not(None),
         )
+        .outerjoin(t.protected, t.protected.c.service_point == point.c.id)
         .join(t.at_gateway, t.at_gateway.c.a == point.c.id)
         .join(t.gateway, t.gateway.c.id == t.at_gateway.c.b)
         .where(flavour.any_of(point.c.id, "ids"), live(t.at_gateway))
@@ -112,8 +114,9 @@ class Facts(Part):
                 timezone=timezone,
                 parties=sharers,
                 area=area,
+                protected=bool(protected),
             )
-            for point, gateway, partition, service, timezone, sharers, area in await self._on.rows(
+            for point, gateway, partition, service, timezone, sharers, area, protected in await self._on.rows(
                 PLACES, service_points, now_us
             )
         }

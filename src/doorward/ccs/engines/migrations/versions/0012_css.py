@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("body_hash", sa.Text(), server_default="", nullable=False),
         sa.Column("kind", sa.Text(), server_default="", nullable=False),
         sa.Column("account", ID, server_default="", nullable=False),
+        sa.Column("customer", ID, server_default="", nullable=False),
         sa.Column("service_point", ID, server_default="", nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
