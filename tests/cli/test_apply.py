@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from msgspec.structs import replace
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from doorward.ccs.rules.facts import Link, LinkKind
 from doorward.ccs.settings import AUTHORITY_DIR
 from doorward.ccs.setup.plan import changes_only
 from doorward.cli.apply import apply, apply_file
+from doorward.cli.utility.mistakes import FileWrong
 from doorward.cli.utility.reading import read_utility
 from doorward.wire.enrolment import code_hash, parse_code
 from doorward.wire.grants import lease_until_us
@@ -217,3 +219,51 @@ def test_a_database_that_is_none_is_an_error_in_words(tmp_path: Path) -> None:
     said = runner.invoke(cli, [str(file), "--dir", str(tmp_path), "--database", "mysql://x/y"], env=ENVIRON)
     assert said.exit_code == 1
     assert "not mysql" in said.stderr
+
+
+SYSTEMS = """
+[[system]]
+id = "workorders"
+name = "Work orders"
+secret_env = "BRIGHTGRID_SECRET"
+scopes = ["tests.read", "orders.read"]
+
+[[subscription]]
+id = "failed-tests"
+system = "workorders"
+endpoint = "main"
+kinds = ["test"]
+failed_only = true
+"""
+
+
+async def test_a_system_and_what_it_is_told_come_from_the_file_and_keep_how_far_they_came(
+    utility: Utility,
+) -> None:
+    said = await utility.apply(TEXT + SYSTEMS)
+    assert {"add system workorders", "add subscription failed-tests"} <= set(said)
+    assert await utility.apply(TEXT + SYSTEMS) == []
+
+    store = await utility.store()
+    (made,) = await store.read(lambda books: books.subscriptions())
+    await store.write(lambda books: books.put_subscriptions([replace(made, cursor="0.5", attempts=3)]))
+    await store.close()
+    await utility.apply(TEXT + SYSTEMS.replace("failed_only = true", "failed_only = false"))
+
+    store = await utility.store()
+    (changed,) = await store.read(lambda books: books.subscriptions())
+    party = (await store.read(lambda books: books.parties(["workorders"])))["workorders"]
+    await store.close()
+    assert (changed.cursor, changed.attempts, changed.failed_only) == ("0.5", 3, False)
+    assert (party.kind, party.scopes) == ("system", ["tests.read", "orders.read"])
+
+
+def test_mistakes_about_systems_are_named(tmp_path: Path) -> None:
+    wrong = SYSTEMS.replace('"tests.read"', '"test.read"').replace('["test"]', '["tests"]')
+    wrong = wrong.replace('system = "workorders"', 'system = "workorder"')
+    with pytest.raises(FileWrong) as found:
+        read_utility(TEXT + wrong, tmp_path, ENVIRON)
+    said = str(found.value)
+    assert "no scope 'test.read'; did you mean 'tests.read'?" in said
+    assert "no kind 'tests'; did you mean 'test'?" in said
+    assert "there is no system 'workorder'; did you mean 'workorders'?" in said

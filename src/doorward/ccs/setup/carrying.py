@@ -24,6 +24,7 @@ from doorward.ccs.rules.facts import (
     Thing,
     Tier,
 )
+from doorward.ccs.rules.feed import Subscription
 from doorward.ccs.rules.people import Person
 from doorward.ccs.setup.grants import signed_grant
 from doorward.ccs.setup.plan import Begin, Change, Code, End, Give, LinkEnds, Present, Put, Record, Withdraw
@@ -49,6 +50,7 @@ async def read_present(books: AllBooks, now_us: int) -> Present:
     return Present(
         tiers=await books.tiers(),
         parties=parties,
+        subscriptions={each.id: each for each in await books.subscriptions()},
         credentials={credential.id: credential for credential in credentials},
         customers=await books.customers(ids[Thing.CUSTOMER]),
         accounts=await books.accounts(ids[Thing.ACCOUNT]),
@@ -132,6 +134,7 @@ async def _put_records(books: AllBooks, records: Sequence[Record]) -> None:
     await books.put_tiers(_of(records, Tier))
     await books.put_parties(_of(records, Party))
     await books.put_credentials(_of(records, Credential))
+    await _put_subscriptions(books, _of(records, Subscription))
     await books.put_customers(_of(records, Customer))
     await books.put_accounts(_of(records, Account))
     await books.put_service_points(_of(records, ServicePoint))
@@ -141,6 +144,17 @@ async def _put_records(books: AllBooks, records: Sequence[Record]) -> None:
     await books.put_people(_of(records, Person))
     await books.put_offers(_of(records, Offer))
     await books.put_contracts(_of(records, Contract))
+
+
+async def _put_subscriptions(books: AllBooks, subscriptions: Sequence[Subscription]) -> None:
+    """A new one begins at the end of the feed, not with all that ever happened."""
+    if not subscriptions:
+        return
+    known = {each.id for each in await books.subscriptions()}
+    end = await books.everything_end()
+    await books.put_subscriptions(
+        [each if each.id in known else msgspec.structs.replace(each, cursor=end) for each in subscriptions]
+    )
 
 
 async def _put_codes(books: AllBooks, gateways: Collection[str], make_code: MakeCode, now_us: int) -> None:

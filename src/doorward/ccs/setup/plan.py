@@ -28,6 +28,7 @@ from doorward.ccs.rules.facts import (
     ServicePoint,
     Tier,
 )
+from doorward.ccs.rules.feed import Subscription
 from doorward.ccs.rules.people import Person
 from doorward.ccs.rules.wording import document_words
 from doorward.ccs.setup.grants import grant_document
@@ -50,6 +51,7 @@ Record = (
     | Person
     | Offer
     | Contract
+    | Subscription
 )
 LinkEnds = tuple[LinkKind, str, str]
 
@@ -82,6 +84,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     tiers: list[Tier] = []
     parties: list[Party] = []
+    """Third parties, and the utility's other systems."""
+    subscriptions: list[Subscription] = []
     credentials: list[Credential] = []
     customers: list[Customer] = []
     accounts: list[Account] = []
@@ -103,6 +107,7 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
 
     tiers: dict[str, Tier] = {}
     parties: dict[str, Party] = {}
+    subscriptions: dict[str, Subscription] = {}
     credentials: dict[str, Credential] = {}
     customers: dict[str, Customer] = {}
     accounts: dict[str, Account] = {}
@@ -180,6 +185,7 @@ KINDS = {
     Person: "person",
     Offer: "offer of",
     Contract: "contract",
+    Subscription: "subscription",
 }
 _TIES = {
     LinkKind.CUSTOMER_ACCOUNT: ("customer {a}", "account {b}"),
@@ -188,6 +194,8 @@ _TIES = {
     LinkKind.SERVICE_POINT_GATEWAY: ("gateway {b}", "service point {a}"),
     LinkKind.DEVICE_SERVICE_POINT: ("device {a}", "service point {b}"),
 }
+_CAME = ("cursor", "next_us", "attempts", "failing_since_us", "why")
+"""What of a subscription says how far it has come."""
 _SECRET = {"value", "keys"}
 """Fields whose values are not for the terminal."""
 
@@ -223,6 +231,7 @@ def _records(wanted: Wanted, present: Present, now_us: int) -> Iterator[Change]:
     yield from _ended_tokens(parties, present, wanted, now_us)
     yield from _suspensions(parties, present)
     yield from _credentials(wanted, present, now_us)
+    yield from _subscriptions(wanted, present)
     yield from _puts({each.id: each for each in wanted.customers}, present.customers)
     yield from _puts({each.id: each for each in wanted.accounts}, present.accounts)
     points = {point.id: _kept_point(point, present, wanted) for point in wanted.service_points}
@@ -236,7 +245,7 @@ def _puts(
     wanted: Mapping[str, R], present: Mapping[str, R], but: set[str] | frozenset[str] = frozenset()
 ) -> Iterator[Change]:
     for id, record in wanted.items():
-        kind = KINDS[type(record)]
+        kind = _kind_of(record)
         found = present.get(id)
         if found is None:
             yield Put(words=f"add {kind} {id}", record=record)  # type: ignore[arg-type]
@@ -249,6 +258,20 @@ def _puts(
         if differing:
             said = ", ".join(_difference(name, found, record) for name in differing)
             yield Put(words=f"change {kind} {id}: {said}", record=record)  # type: ignore[arg-type]
+
+
+def _kind_of(record: msgspec.Struct) -> str:
+    return "system" if isinstance(record, Party) and record.kind == "system" else KINDS[type(record)]
+
+
+def _subscriptions(wanted: Wanted, present: Present) -> Iterator[Change]:
+    """How far one has come stays; one that an operator made by another way is left alone."""
+    kept = {}
+    for each in wanted.subscriptions:
+        found = present.subscriptions.get(each.id, each)
+        came = {name: getattr(found, name) for name in _CAME}
+        kept[each.id] = msgspec.structs.replace(each, **came)
+    yield from _puts(kept, present.subscriptions)
 
 
 def _difference(name: str, before: object, after: object) -> str:

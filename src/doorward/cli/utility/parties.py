@@ -8,7 +8,7 @@ from doorward.ccs.rules.facts import Credential, Party
 from doorward.ccs.setup.plan import OWN_PREFIX
 from doorward.cli.toml_places import Path as Place
 from doorward.cli.utility.mistakes import Refs
-from doorward.cli.utility.tables import PartyTable
+from doorward.cli.utility.tables import PartyTable, SystemTable
 from doorward.wire.signatures import key_from_jwk
 
 _PROOFS = ("secret_env", "secret_file", "secret_hash", "jwks_file")
@@ -18,7 +18,7 @@ def credentials_of(refs: Refs) -> tuple[dict[str, str], list[Credential]]:
     """Return secrets in the clear by credential id, and the credentials (their ``value`` then empty)."""
     secrets: dict[str, str] = {}
     credentials = []
-    for place, row in refs.rows["party"]:
+    for place, row in [*refs.rows["party"], *refs.rows["system"]]:
         given = [name for name in _PROOFS if getattr(row, name)]
         needed = (
             "jwks_file" if row.auth == "private_key_jwt" else "one of secret_env, secret_file, secret_hash"
@@ -39,7 +39,7 @@ def credentials_of(refs: Refs) -> tuple[dict[str, str], list[Credential]]:
     return secrets, credentials
 
 
-def _secret(refs: Refs, place: Place, row: PartyTable) -> str:
+def _secret(refs: Refs, place: Place, row: PartyTable | SystemTable) -> str:
     if row.secret_env:
         secret = refs.environ.get(row.secret_env, "")
         if not secret:

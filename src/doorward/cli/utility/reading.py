@@ -16,6 +16,7 @@ from doorward.cli.utility.mistakes import FileWrong, Problem, Refs, fields_of, n
 from doorward.cli.utility.parties import credentials_of, party_of
 from doorward.cli.utility.people import offers_of, people_of
 from doorward.cli.utility.places import device_of, links_of, service_point_of
+from doorward.cli.utility.systems import subscriptions_of, systems_of
 from doorward.cli.utility.tables import TABLES
 from doorward.wire.enrolment import is_gateway_id
 
@@ -51,7 +52,8 @@ def read_utility(
     secrets, credentials = credentials_of(refs)
     wanted = Wanted(
         tiers=[Tier(**fields_of(row)) for _, row in refs.rows["tier"]],
-        parties=[party_of(refs, place, row) for place, row in refs.rows["party"]],
+        parties=[party_of(refs, place, row) for place, row in refs.rows["party"]] + systems_of(refs),
+        subscriptions=subscriptions_of(refs),
         credentials=credentials,
         customers=[Customer(**fields_of(row)) for _, row in refs.rows["customer"]],
         accounts=[Account(id=row.id, name=row.name) for _, row in refs.rows["account"]],
@@ -112,7 +114,8 @@ def _unique(refs: Refs) -> None:
 
 
 def _said(refs: Refs) -> frozenset[tuple[str, str]]:
-    parties = {("party", row.id) for _, row in refs.rows["party"] if row.state}
+    clients = [*refs.rows["party"], *refs.rows["system"]]
+    parties = {("party", row.id) for _, row in clients if row.state}
     return frozenset(
         parties | {("service_point", row.id) for _, row in refs.rows["service_point"] if row.service}
     )

@@ -44,6 +44,38 @@ class PartyTable(Table, frozen=True, kw_only=True):
     offer: dict[str, Any] = {}
 
 
+class SystemTable(Table, frozen=True, kw_only=True):
+    """``[[system]]``: another system of the utility. It proves itself as a third party does."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    auth: Literal["secret", "private_key_jwt"] = "secret"
+    state: Literal["active", "suspended"] | None = None
+    secret_env: str = ""
+    secret_file: str = ""
+    secret_hash: str = ""
+    jwks_file: str = ""
+    token_binding: Literal["", "dpop", "certificate"] = ""
+    token_s: int = 600
+    calls_per_s: int = 200
+    contact: str = ""
+
+
+class SubscriptionTable(Table, frozen=True, kw_only=True):
+    """``[[subscription]]``: which events a system is pushed, and to which of its endpoints."""
+
+    id: str
+    system: str
+    endpoint: str = ""
+    kinds: list[str] = []
+    third_party: str = ""
+    service_point: str = ""
+    gateway: str = ""
+    failed_only: bool = False
+    state: Literal["active", "paused"] = "active"
+
+
 class OfferTable(Table, frozen=True, kw_only=True):
     """``[party.offer]``: what it offers to customers, and the tier that it agrees to.
 
@@ -171,6 +203,8 @@ class GrantTable(Table, frozen=True, kw_only=True):
 TABLES: dict[str, type[Table]] = {
     "tier": TierTable,
     "party": PartyTable,
+    "system": SystemTable,
+    "subscription": SubscriptionTable,
     "customer": CustomerTable,
     "account": AccountTable,
     "meter": MeterTable,
