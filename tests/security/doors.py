@@ -193,7 +193,9 @@ async def own_things(world: World, tenant: str, row: Row) -> dict[str, str]:
         "request": await world.fresh_request(tenant) if _is_about(row, "request", "campaign") else "",
         "endpoint": await world.fresh_endpoint(tenant) if _is_about(row, "endpoint") else f"mine-{tenant}",
         "format": "thermostat.read/1",
-        "place": await world.fresh_endpoint(f"sys-{tenant}") if _is_about(row, "place") else f"place-{tenant}",
+        "place": await world.fresh_endpoint(f"sys-{tenant}")
+        if _is_about(row, "place")
+        else f"place-{tenant}",
         "subscription": await world.fresh_subscription(tenant) if _is_about(row, "subscription") else "",
         "system": f"sys-{tenant}",
     }

@@ -308,7 +308,9 @@ class Upkeep:
             lambda books: books.take_leases(worker, wanted, now_us, until_us)
         )
         before, is_new = self.ownership.partitions, not self._announced
-        self._announced = True  # once: workers that wait for a dead one's leases would call each other for ever
+        self._announced = (
+            True  # once: workers that wait for a dead one's leases would call each other for ever
+        )
         self.ownership.epoch, self.ownership.partitions = epoch, frozenset(held)
         if before != held:
             await self.journey.link.own(held)

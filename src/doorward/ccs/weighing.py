@@ -158,7 +158,9 @@ class Weighing:
 
     def warnings(self, standing: Sequence[Standing], rng: random.Random) -> list[Event]:
         """F20: whoever's request waits in quarantine is told so at once, and the utility's systems are."""
-        over = [each.request for each in standing if isinstance(each, Entry) and each.request.id in self._over]
+        over = [
+            each.request for each in standing if isinstance(each, Entry) and each.request.id in self._over
+        ]
         news = [request_news("quarantine.held", each, each.detail, self._now_us) for each in over]
         return news + [
             way_out.warning(

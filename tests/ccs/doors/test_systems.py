@@ -42,7 +42,12 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 async def _systems(books: AllBooks) -> None:
-    scopes = {"ops": list(SCOPES), "css": ["provisioning.read", "tests.read"], "idle": [], "other": ["tests.read"]}
+    scopes = {
+        "ops": list(SCOPES),
+        "css": ["provisioning.read", "tests.read"],
+        "idle": [],
+        "other": ["tests.read"],
+    }
     await books.put_parties(
         [Party(id=id, name=id, kind="system", scopes=each, calls_per_s=10_000) for id, each in scopes.items()]
     )
