@@ -65,12 +65,16 @@ def require_within(
 
     ``celsius`` of an ``offset`` is a difference and bounded by ``offset_max``, otherwise a temperature.
     """
-    _between(body.get("watts"), bounds.watts_min, bounds.watts_max, "W", "/body/watts")
     if operation is Operation.OFFSET:
         most = bounds.offset_max
         _between(body.get("celsius"), None if most is None else -most, most, "°C", "/body/celsius")
     else:
-        _between(body.get("celsius"), bounds.celsius_min, bounds.celsius_max, "°C", "/body/celsius")
+        _values_within(bounds, body, "/body")
+    intervals = body.get("intervals")
+    if isinstance(intervals, list):  # a plan for the day: what it asks for later is bounded now
+        for index, interval in enumerate(intervals):
+            if isinstance(interval, Mapping):
+                _values_within(bounds, interval, f"/body/intervals/{index}")
     if bounds.hours_max is not None and until_us and until_us - start_us > bounds.hours_max * HOUR_US:
         raise Refused(
             Reason.OUTSIDE_CUSTOMER_LIMITS,
@@ -79,6 +83,11 @@ def require_within(
         )
     if bounds.between is not None:
         _within_hours(bounds.between, start_us, timezone)
+
+
+def _values_within(bounds: Bounds, values: Mapping[str, object], at: str) -> None:
+    _between(values.get("watts"), bounds.watts_min, bounds.watts_max, "W", f"{at}/watts")
+    _between(values.get("celsius"), bounds.celsius_min, bounds.celsius_max, "°C", f"{at}/celsius")
 
 
 def _between(value: object, low: float | None, high: float | None, unit: str, field: str) -> None:
