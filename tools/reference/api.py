@@ -60,7 +60,7 @@ def description() -> dict[str, Any]:
     none: Any = None
     parts = Parts(
         journey=none, reading=none, endpoints=none, desk=none, possession=none, attempts=none, meter=none,
-        ready=none, site=none, systems=none, system_endpoints=none,
+        ready=none, site=none, systems=none, system_endpoints=none, css=none,
         issuer="", token_keys={}, webhook_keys={},
     )  # fmt: skip
     return describe(build_rest(parts), __version__)

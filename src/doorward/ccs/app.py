@@ -14,6 +14,7 @@ from doorward.ccs.access_desk import AccessDesk
 from doorward.ccs.agreeing import Agreeing, By
 from doorward.ccs.attempts import Attempts
 from doorward.ccs.comings import Comings
+from doorward.ccs.css import CustomerService
 from doorward.ccs.doors.api.app import Door, Parts
 from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.doors.enrol import enrol_app
@@ -216,6 +217,7 @@ class CcsApp:
             self.recording.run,
             self.journey.pushing.run,
             self.feeding.run,
+            self.css.run,
             self._watch_catalogue,
             self._watch_gateways,
             self._watch_consent,
@@ -305,6 +307,7 @@ class CcsApp:
         source = f"{self._issuer}{SYSTEMS}"
         reader = TokenReader(self.keys.token.public, self._issuer, source, "system")
         self.systems = Systems(self.journey, reader, source)
+        self.css = CustomerService(self.journey, self.access, reader)
         self.feeding = Feeding(
             self.store, self.notifier, self.clock, self._rng, self.settings.terms(), source
         )
@@ -371,6 +374,7 @@ class CcsApp:
             reading=reading,
             endpoints=self._endpoints(),
             systems=self.systems,
+            css=self.css,
             system_endpoints=Endpoints(
                 self.store,
                 self.systems.tokens,

@@ -39,6 +39,7 @@ KINDS_OF: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "tests.read": ("test.result",),
         "alarms.read": ("alarm.raised", "alarm.cleared"),
         "orders.read": ("order.raised", "order.closed"),
+        "css": ("css.confirmed", "css.failed"),
         "subscriptions.manage": ("subscription.undelivered",),
     }
 )

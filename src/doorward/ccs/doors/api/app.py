@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from doorward import __version__
 from doorward.ccs.attempts import WHO, Attempts
+from doorward.ccs.css import CustomerService
 from doorward.ccs.doors.api.call import (
     Answer,
     Call,
@@ -32,6 +33,7 @@ from doorward.ccs.doors.api.meter import CallMeter
 from doorward.ccs.doors.api.oauth import oauth_router
 from doorward.ccs.doors.api.openapi import Spec, describe
 from doorward.ccs.doors.api.requests import Requests, congestion, out_of_reach
+from doorward.ccs.doors.css import css_router
 from doorward.ccs.doors.health import health_router
 from doorward.ccs.doors.site import Site
 from doorward.ccs.doors.systems.app import ROOT as SYSTEMS
@@ -75,6 +77,7 @@ class Parts:
     site: Site
     systems: Systems
     system_endpoints: Endpoints
+    css: CustomerService
     shared: bool = False
     takes_certificates: bool = False
     """Whether TLS asks third parties for a certificate."""
@@ -90,7 +93,9 @@ class Door:
         self._streams = Streams(parts.journey, parts.reading, shared=parts.shared)
         self._rest = build_rest(parts)
         self._system_streams = SystemStreams(parts.systems)
-        self._systems = answering(systems_app(parts.systems, parts.system_endpoints, __version__), parts)
+        utility = systems_app(parts.systems, parts.system_endpoints, __version__)
+        utility.include_router(css_router(parts.css))
+        self._systems = answering(utility, parts)
 
     def close(self) -> None:
         """Let go of whoever waits or follows, so that the server can stop; calls that run are finished."""
