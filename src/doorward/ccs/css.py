@@ -157,7 +157,9 @@ class CustomerService:
         return [event.id for event in waiting], released
 
     async def _sweep(self, books: AllBooks, event: CssEvent, now_us: int) -> list[Request]:
-        homes = [event.service_point] if event.service_point else await homes_of_customer(books, event.customer)
+        homes = (
+            [event.service_point] if event.service_point else await homes_of_customer(books, event.customer)
+        )
         kept = await books.protected(homes)
         return await let_go(books, list(kept), now_us, self._journey)
 
