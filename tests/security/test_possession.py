@@ -126,6 +126,7 @@ async def test_a_foreign_client_with_a_key_asks_and_is_answered(world: World, al
     assert (await client.call("GET", "/v1/devices?service_point=SP-bright")).json["items"]
 
 
+@pytest.mark.req("F03")
 async def test_a_stolen_token_is_worth_nothing_without_its_key(world: World) -> None:
     client, thief = foreign(world), foreign(world)
     await client.sign_in()
@@ -143,6 +144,7 @@ async def test_a_stolen_token_is_worth_nothing_without_its_key(world: World) -> 
         assert reply.headers["www-authenticate"].startswith("DPoP ")
 
 
+@pytest.mark.req("F03")
 async def test_a_proof_is_good_once_for_one_call(world: World) -> None:
     client = foreign(world)
     await client.sign_in()
@@ -233,6 +235,7 @@ async def test_no_algorithm_is_confused_with_another(world: World) -> None:
         assert (reply.status, reply.reason) == (401, "proof-invalid"), reply.body
 
 
+@pytest.mark.req("F03")
 async def test_the_profile_says_who_must_bind_its_tokens(world: World) -> None:
     unbound = world.token("bright")
     assert (await world.call("GET", "/v1/devices", token=unbound)).status == 200

@@ -30,6 +30,7 @@ def test_every_message_that_comes_is_played() -> None:
     assert sum(arrivals.per_minute()) == pytest.approx(reads + 100_000, rel=1e-6)
 
 
+@pytest.mark.req("X06")
 def test_enough_workers_keep_every_deadline_and_one_less_does_not() -> None:
     arrivals = Arrivals(PLAN, [1.0] * 60)
     enough = fewest_workers(PLAN, arrivals)

@@ -99,7 +99,7 @@ def released(utility: LocalUtility, request: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["step"] == "released" and row.get("message") == request]
 
 
-@pytest.mark.req("X03")
+@pytest.mark.req("X03", "F03")
 def test_a_signed_control_acts_and_an_unsigned_one_is_refused_at_the_door(utility: LocalUtility) -> None:
     before = acts(utility)
     with signer(utility) as client:
