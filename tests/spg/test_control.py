@@ -126,6 +126,26 @@ async def test_a_later_control_replaces_and_the_owners_setting_comes_back(tmp_pa
 
 
 @in_virtual_time
+async def test_a_device_that_took_the_later_control_and_told_nonsense_is_given_back_too(tmp_path: Path) -> None:
+    home = await ready(tmp_path)
+    pump = home.adapter.things["pump"]
+    until_us = home.wall.now_us() + 3600 * US
+    first = await home.ask(Operation.LIMIT, body={"watts": 800}, until_us=until_us)
+    pump.hangs = hanging = asyncio.Event()
+    command = home.command(Operation.LIMIT, body={"watts": 500}, until_us=until_us)
+    await home.tell(command)
+    await home.settle(1)
+    pump.nonsense = True
+    hanging.set()
+    await home.settle(2)
+    assert (first.state, home.results(command.id)[-1].state) == ("DONE", "FAILED")
+    pump.nonsense = False
+    assert pump.power_w == 500, "it acted, whatever it said"
+    await home.sleep(3 * 3600)
+    assert pump.power_w == 1000
+
+
+@in_virtual_time
 async def test_another_party_does_not_take_a_device_over_unless_it_is_more_urgent(tmp_path: Path) -> None:
     home = await ready(tmp_path)
     await home.tell(home.push(home.document("g-2", OTHER)))

@@ -112,7 +112,7 @@ class Judging:
         elif did.state == "UNCONFIRMED":
             page.controls.append(replace(act.control, uncertain=True))
         elif act.running is not None and act.running.party == command.party:
-            page.controls.append(replace(act.running, uncertain=True))
+            page.controls.append(act.running.in_doubt_after(act.control))
         else:
             page.controls.append(
                 replace(

@@ -154,6 +154,12 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         earlier = self.instead_of if self.uncertain else []
         return [(self.operation, self.body), *earlier][:INSTEAD_OF_MAX]
 
+    def in_doubt_after(self, failed: "Control") -> "Control":
+        """Return this control as it stands when one that was to take its place failed: the device may hold either."""
+        earlier = self.instead_of if self.uncertain else []
+        told = [(failed.operation, failed.body), *earlier][:INSTEAD_OF_MAX]
+        return msgspec.structs.replace(self, uncertain=True, instead_of=told)
+
     def is_same(self, other: "Control | None") -> bool:
         """Whether ``other`` is this control, whatever was noted on it since."""
         return other is not None and (self.id, self.started_us) == (other.id, other.started_us)
