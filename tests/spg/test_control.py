@@ -126,7 +126,9 @@ async def test_a_later_control_replaces_and_the_owners_setting_comes_back(tmp_pa
 
 
 @in_virtual_time
-async def test_a_device_that_took_the_later_control_and_told_nonsense_is_given_back_too(tmp_path: Path) -> None:
+async def test_a_device_that_took_the_later_control_and_told_nonsense_is_given_back_too(
+    tmp_path: Path,
+) -> None:
     home = await ready(tmp_path)
     pump = home.adapter.things["pump"]
     until_us = home.wall.now_us() + 3600 * US

@@ -155,7 +155,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         return [(self.operation, self.body), *earlier][:INSTEAD_OF_MAX]
 
     def in_doubt_after(self, failed: "Control") -> "Control":
-        """Return this control as it stands when one that was to take its place failed: the device may hold either."""
+        """Return this control as it is when one that was to take its place failed: the device may hold either."""
         earlier = self.instead_of if self.uncertain else []
         told = [(failed.operation, failed.body), *earlier][:INSTEAD_OF_MAX]
         return msgspec.structs.replace(self, uncertain=True, instead_of=told)
