@@ -18,6 +18,7 @@ from doorward.ccs.rules.feed import SCOPES, news
 from doorward.ccs.rules.homes import AccessChange
 from doorward.kit.ids import uuid7
 from doorward.wire.messages import Applied
+from doorward.wire.times import to_rfc3339
 from doorward.wire.webhook_signature import verify
 from tests.ccs.doors.service import CHEAP, SECRET, Reply, Service, now_s, started
 from tests.ccs.doors.test_endpoints import Receiver, receiving
@@ -460,3 +461,23 @@ async def _now(service: Service, id: str, **change: Any) -> None:
         await books.put_subscriptions([replace(found, next_us=0, **change)])
 
     await service.app.store.write(step)
+
+
+async def test_the_customer_service_system_speaks_at_this_door_with_its_own_scope(service: Service) -> None:
+    """I02: accounts and flags come from it, item by item, and what became of each can be read."""
+
+    def said(id: str, kind: str, **more: Any) -> dict[str, Any]:
+        at = to_rfc3339(service.app.clock.now_us())
+        return {"id": id, "kind": kind, "at": at, "sequence": 1, "customer": "C-77", **more}
+
+    account = said("f-1", "account.changed", account="A-77", name="Ana Ruiz", contact="ana@example.org")
+    flag = said("f-2", "customer.flagged", flag="life-support")
+    refused = await ask(service, "/css/events", "other", method="POST", json=[account])
+    assert (refused.status, refused.reason) == (403, "scope-missing")
+
+    told = await ask(service, "/css/events", method="POST", json=[account, flag, {"id": 7}])
+    assert [item["outcome"] for item in told.json["items"]] == ["applied", "applied", "refused"], told.body
+    assert (await ask(service, "/css/events/f-2")).json["outcome"] == "applied"
+    assert (await ask(service, "/css/events/f-2", "other")).status == 403
+    known = (await service.app.store.read(lambda books: books.customers(["C-77"])))["C-77"]
+    assert known.name == "Ana Ruiz"
