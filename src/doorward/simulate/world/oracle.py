@@ -166,6 +166,8 @@ class Judge:
         well_us = max([self.world.healed_us, *(outage.until_us for outage in self.world.outages)])
         if request.due_us < well_us + 100 * US or request.received_us > well_us:
             return
+        if request.state == "UNCONFIRMED" and not request.charge_us:
+            return  # what was sent and is sent again long after is charged twice, and found no room in its limit
         there = self.inbox.get(request.id)
         if request.state == "EXPIRED" and there is None:
             self.breach("gave up", f"{request.id} had time after all was well, and was never delivered")
