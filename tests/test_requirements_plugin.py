@@ -80,7 +80,7 @@ def test_fails_in_tear_down(broken): pass
     unproved = " ".join(line for line in lines if "not proved:" in line).split()
     assert "S1.05" not in unproved
     assert {"F18", "F01", "F02", "F03"} <= set(unproved)
-    assert lines[-1].startswith("====")
+    assert lines[-1].startswith("="), "the closing line is the last"
     assert "passed" in lines[-1]
 
 
