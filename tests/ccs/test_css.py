@@ -434,3 +434,17 @@ async def test_what_the_system_said_stands_in_the_homes_own_activity(office: Off
     notes = await office.town.store.read(lambda books: books.notes_at("SP-1"))
     assert "medical baseline" in notes[0].words
     assert (notes[0].by, notes[0].why) == ("css", "doctor's letter")
+
+
+async def test_what_cannot_be_read_is_on_record_too(office: Office) -> None:
+    unread, future = await office.send(
+        {"id": 7}, {**office.item("service.off", service_point="SP-1"), "at": "2999-01-01T00:00:00Z"}
+    )
+    for view in (unread, future):
+        found = await office.css.find(office.token(), view["id"])
+        assert (found["outcome"], "body-malformed" in str(found["detail"])) == ("refused", True)
+    assert str(unread["id"]).startswith("unreadable-")
+    again = office.item("service.off", service_point="SP-1")
+    assert (await office.send({**again, "id": future["id"]}))[0]["outcome"] == "applied", (
+        "sent right, it is taken"
+    )

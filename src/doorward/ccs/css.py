@@ -50,6 +50,7 @@ SCOPE = "css"
 """What a token must carry: given to the customer service system alone."""
 CONTROLS_MAX = 1_000
 """Requests at one home that are looked at for controls that run."""
+DETAIL_CHARS_MAX = 300
 SETTLE_MAX = 200
 SETTLE_S = 1.0
 SWEEP_US = 5_000_000
@@ -96,21 +97,56 @@ class CustomerService:
     async def _take_one(self, system: tuple[str, str], raw: bytes) -> View:
         """Take one event; what is refused is on record too, and may be sent again under the same id."""
         received_us = self._journey.clock.now_us()
+        body_hash = sha256(raw).hexdigest()
+        key = f"unreadable-{body_hash[:32]}"
         try:
             item = _item.decode(raw)
             at_us = rule.check_item(item, received_us)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _refusal("", Refused(Reason.BODY_MALFORMED, str(error)))
+            return await self._unread(
+                system[0], key, body_hash, Refused(Reason.BODY_MALFORMED, str(error)), received_us
+            )
         except Refused as refusal:
-            return _refusal(item.id, refusal)
+            return await self._unread(
+                system[0], item.id if rule.is_id(item.id) else key, body_hash, refusal, received_us
+            )
         mark = Mark(at_us=at_us, sequence=item.sequence)
-        taking = _Taking(self._journey, self._desk, system, item, mark, sha256(raw).hexdigest())
+        taking = _Taking(self._journey, self._desk, system, item, mark, body_hash)
         try:
             test = await self._test(item, system[0]) if item.kind == "test.run" else ""
             return await taking.run(test)
         except Refused as refusal:
             await taking.record(refusal)
             return _refusal(item.id, refusal)
+
+    async def _unread(
+        self, system: str, key: str, body_hash: str, refusal: Refused, received_us: int
+    ) -> View:
+        """Put on record that something was refused before it was understood: under its id, or one of our own."""
+
+        async def step(books: AllBooks) -> None:
+            before = await books.css_event(system, key)
+            if before is None or before.outcome == "refused":
+                event = CssEvent(
+                    id=before.id if before else uuid7(received_us, self._journey.rng),
+                    system=system,
+                    key=key,
+                    body_hash=body_hash,
+                    kind="unreadable",
+                    account="",
+                    customer="",
+                    service_point="",
+                    at_us=received_us,
+                    sequence=0,
+                    received_us=received_us,
+                    outcome="refused",
+                    detail=f"{refusal.reason.value}: {refusal.detail}"[:DETAIL_CHARS_MAX],
+                    settled_us=received_us,
+                )
+                await books.put_css_events([event])
+
+        await self._journey.store.write(step)
+        return _refusal(key, refusal)
 
     async def _test(self, item: CssItem, system: str) -> str:
         if self.run_test is None:

@@ -148,9 +148,14 @@ WORDS: dict[str, str] = {
 """Kind → what it says to people."""
 
 
+def is_id(text: str) -> bool:
+    """Whether a text may name an event."""
+    return _ID.fullmatch(text) is not None
+
+
 def check_item(item: CssItem, now_us: int) -> int:
     """Return when an event became so (µs); raise ``body-malformed`` with the field that is wrong."""
-    if _ID.fullmatch(item.id) is None:
+    if not is_id(item.id):
         raise _wrong("an id is 1 to 64 letters, digits, '.', '_', ':' or '-'", "/id")
     for field in NEEDS[item.kind]:
         if not getattr(item, field):
